@@ -1,0 +1,4 @@
+//! Data sets, quality metrics and the accuracy–sparsity sweep. Emits records; knows no database
+//! and no HTML.
+
+pub mod record;
