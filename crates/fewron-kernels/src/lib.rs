@@ -2,9 +2,31 @@
 //! quantised weights, chosen for the processor at run time.
 //!
 //! Slices in, slices out; no I/O and no model names. The only crate of the workspace with `unsafe`.
+//!
+//! Two properties hold everywhere, to the last bit: the result for a token depends neither on the
+//! other tokens of its batch nor on the number of threads; and skipping a neuron equals running
+//! dense with its output set to zero.
 
 #![allow(unsafe_code)]
 
+mod activations;
 mod dtype;
+mod isa;
+mod matmul;
+mod neuron_major;
+mod pool;
+mod unpack;
+mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
+pub use activations::Activations;
 pub use dtype::DType;
+pub use isa::Isa;
+pub use matmul::{Matrix, matmul, matmul_transposed, matvec_rows};
+pub use neuron_major::NeuronMajor;
+pub use pool::Pool;
+pub use vector::{
+    Activation, activate, activate_backward, axpy, dot, kl_divergence, log_sum_exp, max, rms_norm,
+    rms_norm_backward, softmax, sum_exp,
+};

@@ -89,6 +89,11 @@ impl Gguf {
         self.map.len()
     }
 
+    /// The whole file.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
     /// Version of the container format: 2 or 3.
     pub fn version(&self) -> u32 {
         self.index.version

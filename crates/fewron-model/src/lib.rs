@@ -1,6 +1,32 @@
 //! Model files, tokenizer, chat template, forward and backward pass of small language models.
+//!
+//! A [`Model`] is immutable and shared; a [`Session`] is one text with its KV cache. Two seams carry
+//! everything else: a [`Probe`] observes the forward pass, a [`MaskSource`] decides which neurons
+//! run. No architecture name appears after the configuration is built.
 
+mod attention;
+mod backward;
 pub mod chat;
+mod config;
+mod error;
+mod forward;
 pub mod gguf;
+mod kv_cache;
+mod mask;
+mod model;
+mod probe;
+mod rope;
 pub mod sampler;
+mod session;
 pub mod tokenizer;
+mod trace;
+
+pub use backward::{Gradients, Stop};
+pub use config::{LayerConfig, ModelConfig, RopePairs};
+pub use error::ModelError;
+pub use fewron_kernels::Pool;
+pub use mask::{Choice, MaskSource};
+pub use model::{BytesPerToken, Model};
+pub use probe::{Probe, Site};
+pub use session::{Logits, Resume, Session};
+pub use trace::Trace;

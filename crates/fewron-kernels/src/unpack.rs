@@ -1,0 +1,285 @@
+//! Unpacking of weight rows: every quantised block format becomes one canonical form.
+//!
+//! Canonical form of a row: `w[k] = d[k/16] · q[k] + m[k/16]` with unsigned bytes `q`. All of
+//! ggml's formats fit it, and `d · q` is exact in f32 for all of them (at most 11 + 6 + 8 bits).
+//! Block layouts are ggml's (`ggml-common.h`, `ggml-quants.c`).
+
+use crate::dtype::DType;
+use crate::isa::{Arch, multiversion};
+use half::bf16;
+
+/// Elements that share a scale in the canonical form.
+pub(crate) const SUB: usize = 16;
+
+/// A row in canonical form; the length is padded with zeros to a multiple of 64.
+#[derive(Default)]
+pub(crate) struct Panel {
+    pub(crate) q: Vec<u8>,
+    pub(crate) d: Vec<f32>,
+    pub(crate) m: Vec<f32>,
+}
+
+impl Panel {
+    /// A panel for rows of `cols` elements.
+    pub(crate) fn new(cols: usize) -> Self {
+        let padded = cols.next_multiple_of(64);
+        Self { q: vec![0; padded], d: vec![0.0; padded / SUB], m: vec![0.0; padded / SUB] }
+    }
+}
+
+multiversion! {
+    /// Unpacks whole quantised blocks into `q`, `d` and `m`; anything past the blocks stays.
+    pub(crate) fn unpack(dtype: DType, bytes: &[u8], q: &mut [u8], d: &mut [f32], m: &mut [f32]) = unpack_body;
+}
+
+#[inline(always)]
+fn unpack_body<A: Arch>(dtype: DType, bytes: &[u8], q: &mut [u8], d: &mut [f32], m: &mut [f32]) {
+    match dtype {
+        DType::F32 | DType::F16 | DType::Bf16 => unreachable!("float rows are not unpacked"),
+        DType::Q4_0 => blocks::<18, 32>(bytes, q, d, m, q4_0),
+        DType::Q4_1 => blocks::<20, 32>(bytes, q, d, m, q4_1),
+        DType::Q5_0 => blocks::<22, 32>(bytes, q, d, m, q5_0),
+        DType::Q5_1 => blocks::<24, 32>(bytes, q, d, m, q5_1),
+        DType::Q8_0 => blocks::<34, 32>(bytes, q, d, m, q8_0),
+        DType::Q2_K => blocks::<84, 256>(bytes, q, d, m, q2_k),
+        DType::Q3_K => blocks::<110, 256>(bytes, q, d, m, q3_k),
+        DType::Q4_K => blocks::<144, 256>(bytes, q, d, m, q4_k),
+        DType::Q5_K => blocks::<176, 256>(bytes, q, d, m, q5_k),
+        DType::Q6_K => blocks::<210, 256>(bytes, q, d, m, q6_k),
+    }
+}
+
+#[inline(always)]
+fn blocks<const BYTES: usize, const LEN: usize>(
+    bytes: &[u8],
+    q: &mut [u8],
+    d: &mut [f32],
+    m: &mut [f32],
+    unpack: impl Fn(&[u8; BYTES], &mut [u8; LEN], &mut [f32], &mut [f32]),
+) {
+    let (blocks, _) = bytes.as_chunks::<BYTES>();
+    let (q, _) = q.as_chunks_mut::<LEN>();
+    let subs = LEN / SUB;
+    for (((block, q), d), m) in
+        blocks.iter().zip(q).zip(d.chunks_exact_mut(subs)).zip(m.chunks_exact_mut(subs))
+    {
+        unpack(block, q, d, m);
+    }
+}
+
+#[inline(always)]
+fn half_at(bytes: &[u8], at: usize) -> f32 {
+    f16_to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+}
+
+/// Exact conversion without branches or table, so that loops over it vectorise: the exponent is
+/// rebased by a multiplication, which also normalises subnormals.
+#[inline(always)]
+pub(crate) fn f16_to_f32(half: u16) -> f32 {
+    let rebased = f32::from_bits(u32::from(half & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
+    let special = if half & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
+    f32::from_bits(rebased.to_bits() | special | (u32::from(half & 0x8000) << 16))
+}
+
+#[inline(always)]
+fn nibbles(packed: &[u8], q: &mut [u8; 32]) {
+    for j in 0..16 {
+        q[j] = packed[j] & 15;
+        q[j + 16] = packed[j] >> 4;
+    }
+}
+
+/// Adds the fifth bit of the Q5 formats: bit `j` of `high` belongs to element `j`.
+#[inline(always)]
+fn fifth_bits(high: &[u8], q: &mut [u8; 32]) {
+    let high = u32::from_le_bytes([high[0], high[1], high[2], high[3]]);
+    for (j, q) in q.iter_mut().enumerate() {
+        *q |= (((high >> j) & 1) << 4) as u8;
+    }
+}
+
+#[inline(always)]
+fn q4_0(block: &[u8; 18], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
+    let scale = half_at(block, 0);
+    nibbles(&block[2..], q);
+    d.fill(scale);
+    m.fill(-8.0 * scale);
+}
+
+#[inline(always)]
+fn q4_1(block: &[u8; 20], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
+    nibbles(&block[4..], q);
+    d.fill(half_at(block, 0));
+    m.fill(half_at(block, 2));
+}
+
+#[inline(always)]
+fn q5_0(block: &[u8; 22], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
+    let scale = half_at(block, 0);
+    nibbles(&block[6..], q);
+    fifth_bits(&block[2..6], q);
+    d.fill(scale);
+    m.fill(-16.0 * scale);
+}
+
+#[inline(always)]
+fn q5_1(block: &[u8; 24], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
+    nibbles(&block[8..], q);
+    fifth_bits(&block[4..8], q);
+    d.fill(half_at(block, 0));
+    m.fill(half_at(block, 2));
+}
+
+#[inline(always)]
+fn q8_0(block: &[u8; 34], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
+    let scale = half_at(block, 0);
+    for j in 0..32 {
+        q[j] = block[2 + j] ^ 0x80;
+    }
+    d.fill(scale);
+    m.fill(-128.0 * scale);
+}
+
+#[inline(always)]
+fn q2_k(block: &[u8; 84], q: &mut [u8; 256], d: &mut [f32], m: &mut [f32]) {
+    let (scale, min) = (half_at(block, 80), half_at(block, 82));
+    for sub in 0..16 {
+        d[sub] = scale * f32::from(block[sub] & 15);
+        m[sub] = -min * f32::from(block[sub] >> 4);
+    }
+    two_bits(&block[16..80], q);
+}
+
+/// The two low bits of Q2_K and Q3_K: 128 elements share 32 bytes, 32 elements a shift.
+#[inline(always)]
+fn two_bits(packed: &[u8], q: &mut [u8; 256]) {
+    for half in 0..2 {
+        for group in 0..4 {
+            for l in 0..32 {
+                q[half * 128 + group * 32 + l] = (packed[half * 32 + l] >> (2 * group)) & 3;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn q3_k(block: &[u8; 110], q: &mut [u8; 256], d: &mut [f32], m: &mut [f32]) {
+    let scale = half_at(block, 108);
+    two_bits(&block[32..96], q);
+    for group in 0..8 {
+        for l in 0..32 {
+            q[group * 32 + l] |= ((block[l] >> group) & 1) << 2;
+        }
+    }
+    let packed = &block[96..108];
+    for sub in 0..16 {
+        let low = if sub < 8 { packed[sub] & 15 } else { packed[sub - 8] >> 4 };
+        let high = (packed[8 + sub % 4] >> (2 * (sub / 4))) & 3;
+        d[sub] = scale * (f32::from(low | (high << 4)) - 32.0);
+        m[sub] = -4.0 * d[sub];
+    }
+}
+
+/// The eight 6-bit scales and minima of Q4_K and Q5_K, each for 32 elements.
+#[inline(always)]
+fn six_bit_scales(block: &[u8], d: &mut [f32], m: &mut [f32]) {
+    let (scale, min) = (half_at(block, 0), half_at(block, 2));
+    let packed = &block[4..16];
+    for group in 0..8 {
+        let (sc, mn) = if group < 4 {
+            (packed[group] & 63, packed[group + 4] & 63)
+        } else {
+            (
+                (packed[group + 4] & 15) | ((packed[group - 4] >> 6) << 4),
+                (packed[group + 4] >> 4) | ((packed[group] >> 6) << 4),
+            )
+        };
+        d[2 * group..2 * group + 2].fill(scale * f32::from(sc));
+        m[2 * group..2 * group + 2].fill(-min * f32::from(mn));
+    }
+}
+
+/// The four low bits of Q4_K and Q5_K: 64 elements share 32 bytes.
+#[inline(always)]
+fn four_bits(packed: &[u8], q: &mut [u8; 256]) {
+    for group in 0..4 {
+        for l in 0..32 {
+            q[group * 64 + l] = packed[group * 32 + l] & 15;
+            q[group * 64 + 32 + l] = packed[group * 32 + l] >> 4;
+        }
+    }
+}
+
+#[inline(always)]
+fn q4_k(block: &[u8; 144], q: &mut [u8; 256], d: &mut [f32], m: &mut [f32]) {
+    six_bit_scales(block, d, m);
+    four_bits(&block[16..], q);
+}
+
+#[inline(always)]
+fn q5_k(block: &[u8; 176], q: &mut [u8; 256], d: &mut [f32], m: &mut [f32]) {
+    six_bit_scales(block, d, m);
+    four_bits(&block[48..], q);
+    for group in 0..8 {
+        for l in 0..32 {
+            q[group * 32 + l] |= ((block[16 + l] >> group) & 1) << 4;
+        }
+    }
+}
+
+#[inline(always)]
+fn q6_k(block: &[u8; 210], q: &mut [u8; 256], d: &mut [f32], m: &mut [f32]) {
+    let scale = half_at(block, 208);
+    for half in 0..2 {
+        let (low, high) =
+            (&block[half * 64..half * 64 + 64], &block[128 + half * 32..160 + half * 32]);
+        for l in 0..32 {
+            q[half * 128 + l] = (low[l] & 15) | ((high[l] & 3) << 4);
+            q[half * 128 + 32 + l] = (low[l + 32] & 15) | (((high[l] >> 2) & 3) << 4);
+            q[half * 128 + 64 + l] = (low[l] >> 4) | (((high[l] >> 4) & 3) << 4);
+            q[half * 128 + 96 + l] = (low[l + 32] >> 4) | ((high[l] >> 6) << 4);
+        }
+    }
+    for sub in 0..16 {
+        d[sub] = scale * f32::from(block[192 + sub] as i8);
+        m[sub] = -32.0 * d[sub];
+    }
+}
+
+multiversion! {
+    /// Converts a row of any type to f32. `panel` is scratch for at least as many columns.
+    pub(crate) fn dequantize(dtype: DType, bytes: &[u8], panel: &mut Panel, out: &mut [f32]) = dequantize_body;
+}
+
+#[inline(always)]
+fn dequantize_body<A: Arch>(dtype: DType, bytes: &[u8], panel: &mut Panel, out: &mut [f32]) {
+    match dtype {
+        DType::F32 => {
+            for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *out = f32::from_le_bytes(*bytes);
+            }
+        }
+        DType::F16 => {
+            for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *out = f16_to_f32(u16::from_le_bytes(*bytes));
+            }
+        }
+        DType::Bf16 => {
+            for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *out = bf16::from_le_bytes(*bytes).to_f32();
+            }
+        }
+        _ => {
+            unpack_body::<A>(dtype, bytes, &mut panel.q, &mut panel.d, &mut panel.m);
+            let (subs, _) = out.as_chunks_mut::<SUB>();
+            let scales = panel.d.iter().zip(&panel.m);
+            for ((out, q), (&d, &m)) in
+                subs.iter_mut().zip(panel.q.as_chunks::<SUB>().0).zip(scales)
+            {
+                for k in 0..SUB {
+                    out[k] = d * f32::from(q[k]) + m;
+                }
+            }
+        }
+    }
+}

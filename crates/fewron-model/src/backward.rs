@@ -1,0 +1,229 @@
+//! The backward pass: gradients of a token's loss with respect to its activations.
+//!
+//! Attention is causal, so an activation of the last position reaches the loss through the last
+//! position's residual stream alone: one sweep over the layers, whatever the prompt's length. Each
+//! traced token is its own last position, with the cache before it as a constant.
+
+use crate::attention::{Past, attend_backward, window_start};
+use crate::kv_cache::KvCache;
+use crate::model::{Model, Weight};
+use crate::rope::Rope;
+use crate::trace::Trace;
+use fewron_kernels::{
+    Pool, activate, activate_backward, log_sum_exp, matmul_transposed, rms_norm_backward,
+};
+
+/// Where a backward pass ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// After the heads of the first layer: everything.
+    Everything,
+    /// At the MLP neurons of this layer.
+    Neurons(usize),
+    /// At the heads of this layer.
+    Heads(usize),
+}
+
+impl Stop {
+    fn layer(self) -> usize {
+        match self {
+            Stop::Everything => 0,
+            Stop::Neurons(layer) | Stop::Heads(layer) => layer,
+        }
+    }
+}
+
+/// Gradients by layer; empty where the pass stopped before.
+#[derive(Clone, Debug, Default)]
+pub struct Gradients {
+    /// ∂L/∂o of the MLP neurons, per layer `[tokens, intermediate]`.
+    pub neurons: Vec<Vec<f32>>,
+    /// ∂L/∂o of the heads, per layer `[tokens, heads · head_dim]`.
+    pub heads: Vec<Vec<f32>>,
+    /// Cross-entropy of each token's label, in nats.
+    pub loss: Vec<f32>,
+}
+
+pub(crate) struct Backward<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) pool: &'a Pool,
+    pub(crate) cache: &'a KvCache,
+    pub(crate) trace: &'a Trace,
+}
+
+impl Backward<'_> {
+    pub(crate) fn run(&self, logits: &[f32], labels: &[u32], stop: Stop) -> Gradients {
+        let layers = self.model.layers.len();
+        let mut out = Gradients {
+            neurons: vec![Vec::new(); layers],
+            heads: vec![Vec::new(); layers],
+            loss: Vec::new(),
+        };
+        let mut grad = self.output_head(logits, labels, &mut out.loss);
+        for layer in (stop.layer()..layers).rev() {
+            let d_out = self.post_norm_backward(layer, Half::Mlp, &grad);
+            out.neurons[layer] = self.down(layer, &d_out);
+            if stop == Stop::Neurons(layer) {
+                break;
+            }
+            self.mlp(layer, &out.neurons[layer], &mut grad);
+            let d_out = self.post_norm_backward(layer, Half::Attention, &grad);
+            out.heads[layer] = self.output_projection(layer, &d_out);
+            if stop == Stop::Heads(layer) || layer == 0 {
+                break;
+            }
+            self.attention(layer, &out.heads[layer], &mut grad);
+        }
+        out
+    }
+
+    /// ∂L/∂resid_final from softmax minus one-hot.
+    fn output_head(&self, logits: &[f32], labels: &[u32], loss: &mut Vec<f32>) -> Vec<f32> {
+        let (model, config) = (self.model, self.model.config());
+        let mut d_logits = logits.to_vec();
+        for (row, &label) in d_logits.chunks_exact_mut(config.vocab).zip(labels) {
+            let norm = log_sum_exp(model.isa(), row);
+            loss.push(norm - row[label as usize]);
+            fewron_kernels::softmax(model.isa(), row);
+            row[label as usize] -= 1.0;
+        }
+        let mut d_normed = vec![0.0; labels.len() * config.hidden];
+        self.transposed(&model.output, &d_logits, &mut d_normed);
+        let mut grad = vec![0.0; d_normed.len()];
+        self.norm_backward(&self.trace.resid_final, &model.output_norm, &d_normed, &mut grad);
+        grad
+    }
+
+    fn transposed(&self, w: &Weight, grad_out: &[f32], grad_in: &mut [f32]) {
+        let model = self.model;
+        matmul_transposed(model.isa(), self.pool, &model.matrix(w), grad_out, grad_in);
+    }
+
+    /// `grad_in += ` gradient through an RMS norm over rows as wide as `weight`.
+    fn norm_backward(&self, x: &[f32], weight: &[f32], grad_out: &[f32], grad_in: &mut [f32]) {
+        let eps = self.model.config().norm_eps;
+        let rows = x.chunks_exact(weight.len()).zip(grad_out.chunks_exact(weight.len()));
+        for ((x, out), into) in rows.zip(grad_in.chunks_exact_mut(weight.len())) {
+            rms_norm_backward(self.model.isa(), x, weight, eps, out, into);
+        }
+    }
+
+    /// Gradient of a half block's output before its post-norm, if it has one.
+    fn post_norm_backward(&self, layer: usize, half: Half, grad: &[f32]) -> Vec<f32> {
+        let (l, t) = (&self.model.layers[layer], &self.trace.layers[layer]);
+        let (norm, x) = match half {
+            Half::Mlp => (&l.mlp_post_norm, &t.mlp_out),
+            Half::Attention => (&l.attn_post_norm, &t.attn_out),
+        };
+        let Some(norm) = norm else { return grad.to_vec() };
+        let mut before = vec![0.0; grad.len()];
+        self.norm_backward(x, norm, grad, &mut before);
+        before
+    }
+
+    /// Gradients of the neurons' outputs.
+    fn down(&self, layer: usize, d_out: &[f32]) -> Vec<f32> {
+        let (config, l) = (self.model.config(), &self.model.layers[layer]);
+        let mut grad = vec![0.0; d_out.len() / config.hidden * config.intermediate];
+        l.down_proj.backward(self.model.isa(), self.pool, d_out, &mut grad);
+        grad
+    }
+
+    /// Through act(gate)·up and the MLP's norm into the residual stream.
+    fn mlp(&self, layer: usize, d_post: &[f32], grad: &mut [f32]) {
+        let (model, config) = (self.model, self.model.config());
+        let (l, t) = (&model.layers[layer], &self.trace.layers[layer]);
+        let (isa, activation) = (model.isa(), config.activation);
+        let mut act = vec![0.0; t.gate.len()];
+        activate(isa, activation, &t.gate, &mut act);
+        let d_up: Vec<f32> = d_post.iter().zip(&act).map(|(d, a)| d * a).collect();
+        let mut d_gate: Vec<f32> = d_post.iter().zip(&t.up).map(|(d, u)| d * u).collect();
+        activate_backward(isa, activation, &t.gate, &mut d_gate);
+        let mut d_normed = vec![0.0; grad.len()];
+        self.transposed(&l.gate_proj, &d_gate, &mut d_normed);
+        self.transposed(&l.up_proj, &d_up, &mut d_normed);
+        self.norm_backward(&t.resid_mid, &l.mlp_norm, &d_normed, grad);
+    }
+
+    /// Gradients of the heads' outputs.
+    fn output_projection(&self, layer: usize, d_out: &[f32]) -> Vec<f32> {
+        let config = self.model.config();
+        let mut grad = vec![0.0; d_out.len() / config.hidden * config.query_width()];
+        self.transposed(&self.model.layers[layer].o_proj, d_out, &mut grad);
+        grad
+    }
+
+    /// Through attention and its norm into the residual stream.
+    fn attention(&self, layer: usize, d_z: &[f32], grad: &mut [f32]) {
+        let (model, config) = (self.model, self.model.config());
+        let (l, t) = (&model.layers[layer], &self.trace.layers[layer]);
+        let (mut dq, mut dk, mut dv) = self.heads(layer, d_z);
+        let rope = Rope::new(
+            config,
+            &config.layers[layer],
+            model.rope_factors.as_deref(),
+            &self.trace.positions,
+        );
+        rope.rotate_back(&mut dq);
+        rope.rotate_back(&mut dk);
+        let dq = self.head_norm_backward(&t.q_pre, l.q_norm.as_deref(), dq);
+        let dk = self.head_norm_backward(&t.k_pre, l.k_norm.as_deref(), dk);
+        let mut d_normed = vec![0.0; grad.len()];
+        self.transposed(&l.q_proj, &dq, &mut d_normed);
+        self.transposed(&l.k_proj, &dk, &mut d_normed);
+        self.transposed(&l.v_proj, &std::mem::take(&mut dv), &mut d_normed);
+        self.norm_backward(&t.resid_pre, &l.attn_norm, &d_normed, grad);
+    }
+
+    /// Gradients of queries, own keys and own values, before RoPE is undone.
+    fn heads(&self, layer: usize, d_z: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let config = self.model.config();
+        let (dim, width, kv) = (config.head_dim, config.query_width(), config.kv_width());
+        let t = &self.trace.layers[layer];
+        let tokens = self.trace.positions.len();
+        let (keys, values) = self.cache.layer(layer);
+        let mut dq = vec![0.0; tokens * width];
+        let (mut dk, mut dv) = (vec![0.0; tokens * kv], vec![0.0; tokens * kv]);
+        let group = config.heads / config.kv_heads;
+        for (token, &position) in self.trace.positions.iter().enumerate() {
+            let past = Past {
+                keys,
+                values,
+                own_key: &t.k[token * kv..][..kv],
+                own_value: &t.v[token * kv..][..kv],
+                start: window_start(config.layers[layer].window, position),
+                position,
+            };
+            for head in 0..config.heads {
+                let at = token * width + head * dim..token * width + (head + 1) * dim;
+                let own = token * kv + head / group * dim;
+                attend_backward(
+                    self.model.isa(),
+                    config,
+                    head,
+                    &t.q[at.clone()],
+                    &past,
+                    &d_z[at.clone()],
+                    &mut dq[at],
+                    &mut dk[own..own + dim],
+                    &mut dv[own..own + dim],
+                );
+            }
+        }
+        (dq, dk, dv)
+    }
+
+    fn head_norm_backward(&self, x: &[f32], norm: Option<&[f32]>, grad: Vec<f32>) -> Vec<f32> {
+        let Some(norm) = norm else { return grad };
+        let mut before = vec![0.0; grad.len()];
+        self.norm_backward(x, norm, &grad, &mut before);
+        before
+    }
+}
+
+/// The two halves of a block.
+#[derive(Clone, Copy)]
+enum Half {
+    Attention,
+    Mlp,
+}

@@ -1,0 +1,299 @@
+//! What a model is made of, read from its file. The only place that knows architecture names.
+
+use crate::error::ModelError;
+use crate::gguf::Gguf;
+use fewron_kernels::Activation;
+use serde::Serialize;
+
+/// Which elements of a head RoPE rotates together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RopePairs {
+    /// Neighbours (2i, 2i + 1): `llama` GGUF files.
+    Neighbours,
+    /// Halves (i, i + d/2): Gemma, Hugging Face files.
+    Halves,
+}
+
+/// Attention of one layer, where layers differ.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct LayerConfig {
+    /// RoPE base.
+    pub rope_theta: f32,
+    /// Factor on positions: 1 / linear scaling factor.
+    pub rope_scale: f32,
+    /// Sliding window in tokens, the current one counted; `None` attends to everything.
+    pub window: Option<usize>,
+}
+
+/// Shape and wiring of a model: a value, not a type for each family.
+///
+/// One block, sequential residual stream:
+/// ```text
+/// x ─┬─ norm ─ attention ─ [post-norm] ─(+)─┬─ norm ─ MLP ─ [post-norm] ─(+)─
+///    └──────────────────────────────────────┘└──────────────────────────────┘
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelConfig {
+    /// Architecture as the file names it.
+    pub arch: String,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; `heads` is a multiple.
+    pub kv_heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Elements of a head that RoPE rotates.
+    pub rope_dim: usize,
+    /// How RoPE pairs elements.
+    pub rope_pairs: RopePairs,
+    /// MLP neurons of a layer.
+    pub intermediate: usize,
+    /// Tokens of the vocabulary.
+    pub vocab: usize,
+    /// Longest context in tokens.
+    pub context: usize,
+    /// ε of the RMS norms.
+    pub norm_eps: f32,
+    /// Activation function of the gate.
+    #[serde(serialize_with = "activation_name")]
+    pub activation: Activation,
+    /// Factor on embeddings.
+    pub embedding_scale: f32,
+    /// Factor on attention scores.
+    pub attention_scale: f32,
+    /// RMS norm of queries and keys, head by head.
+    pub qk_norm: bool,
+    /// RMS norm of the outputs of attention and MLP before they join the residual stream.
+    pub post_norm: bool,
+    /// One entry for each layer.
+    pub layers: Vec<LayerConfig>,
+}
+
+fn activation_name<S: serde::Serializer>(a: &Activation, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(match a {
+        Activation::Silu => "silu",
+        Activation::GeluTanh => "gelu_tanh",
+    })
+}
+
+/// Architectures that GGUF files may name.
+const ARCHITECTURES: &str = "llama, gemma3";
+
+impl ModelConfig {
+    /// Reads the configuration from a GGUF file's metadata.
+    ///
+    /// # Errors
+    /// An unknown architecture, a missing key, or a key that asks for arithmetic fewron does not
+    /// have: all name the key.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
+        let keys = Keys::new(gguf)?;
+        let gemma = match keys.arch.as_str() {
+            "llama" => false,
+            "gemma3" => true,
+            other => {
+                return Err(ModelError::Unsupported {
+                    key: "general.architecture".into(),
+                    value: other.into(),
+                    supported: ARCHITECTURES.into(),
+                });
+            }
+        };
+        keys.refuse_unknown_arithmetic()?;
+        let (hidden, heads) = (keys.size("embedding_length")?, keys.size("attention.head_count")?);
+        let kv_heads = keys.size_or("attention.head_count_kv", heads)?;
+        let head_dim = keys.size_or("attention.key_length", hidden / heads)?;
+        if keys.size_or("attention.value_length", head_dim)? != head_dim {
+            return Err(keys.bad("attention.value_length", "differs from attention.key_length"));
+        }
+        if kv_heads > heads || heads % kv_heads != 0 {
+            return Err(keys.bad("attention.head_count_kv", "does not divide attention.head_count"));
+        }
+        let rope_dim = keys.size_or("rope.dimension_count", head_dim)?;
+        if rope_dim > head_dim || rope_dim % 2 != 0 {
+            return Err(keys.bad("rope.dimension_count", "is odd or more than the head's size"));
+        }
+        Ok(Self {
+            hidden,
+            heads,
+            kv_heads,
+            head_dim,
+            rope_dim,
+            rope_pairs: if gemma { RopePairs::Halves } else { RopePairs::Neighbours },
+            intermediate: keys.size("feed_forward_length")?,
+            vocab: keys.vocab()?,
+            context: keys.size("context_length")?,
+            norm_eps: keys.float("attention.layer_norm_rms_epsilon")?,
+            activation: if gemma { Activation::GeluTanh } else { Activation::Silu },
+            embedding_scale: if gemma { (hidden as f32).sqrt() } else { 1.0 },
+            attention_scale: 1.0 / (head_dim as f32).sqrt(),
+            qk_norm: gemma,
+            post_norm: gemma,
+            layers: if gemma { keys.gemma_layers()? } else { keys.llama_layers()? },
+            arch: keys.arch,
+        })
+    }
+
+    /// Width of all query heads together.
+    pub fn query_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Width of all key (or value) heads together.
+    pub fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+}
+
+/// Metadata of a GGUF file under its architecture's prefix.
+struct Keys<'a> {
+    gguf: &'a Gguf,
+    arch: String,
+}
+
+/// Keys under the architecture's prefix that fewron reads or that do not change the arithmetic.
+const KNOWN_KEYS: &[&str] = &[
+    "vocab_size",
+    "context_length",
+    "embedding_length",
+    "block_count",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.layer_norm_rms_epsilon",
+    "attention.sliding_window",
+    "attention.sliding_window_pattern",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.freq_base_swa",
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scaling.original_context_length",
+    "rope.scaling.finetuned",
+    "use_parallel_residual",
+];
+
+impl<'a> Keys<'a> {
+    fn new(gguf: &'a Gguf) -> Result<Self, ModelError> {
+        let arch = gguf.metadata().str("general.architecture")?.to_owned();
+        Ok(Self { gguf, arch })
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.arch)
+    }
+
+    fn bad(&self, name: &str, problem: &str) -> ModelError {
+        ModelError::BadKey { key: self.key(name), problem: problem.into() }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.gguf.metadata().contains(&self.key(name))
+    }
+
+    /// A positive size with a sane bound, so that products of two sizes cannot overflow.
+    fn size(&self, name: &str) -> Result<usize, ModelError> {
+        match self.gguf.metadata().u32(&self.key(name))? {
+            0 => Err(self.bad(name, "is zero")),
+            value if value > 1 << 28 => Err(self.bad(name, "is absurdly large")),
+            value => Ok(value as usize),
+        }
+    }
+
+    fn size_or(&self, name: &str, default: usize) -> Result<usize, ModelError> {
+        if self.has(name) { self.size(name) } else { Ok(default) }
+    }
+
+    fn float(&self, name: &str) -> Result<f32, ModelError> {
+        let value = self.gguf.metadata().f32(&self.key(name))?;
+        if value.is_finite() && value > 0.0 {
+            Ok(value)
+        } else {
+            Err(self.bad(name, "is not a positive number"))
+        }
+    }
+
+    fn float_or(&self, name: &str, default: f32) -> Result<f32, ModelError> {
+        if self.has(name) { self.float(name) } else { Ok(default) }
+    }
+
+    fn vocab(&self) -> Result<usize, ModelError> {
+        match self.gguf.find_tensor("token_embd.weight")? {
+            Some(embedding) => Ok(embedding.rows()),
+            None => Err(ModelError::MissingTensor { tensor: "token_embd.weight".into() }),
+        }
+    }
+
+    /// A key under the architecture's prefix that fewron does not know may change the arithmetic.
+    fn refuse_unknown_arithmetic(&self) -> Result<(), ModelError> {
+        let prefix = format!("{}.", self.arch);
+        for key in self.gguf.metadata().keys() {
+            if let Some(name) = key.strip_prefix(&prefix)
+                && !KNOWN_KEYS.contains(&name)
+            {
+                return Err(ModelError::UnknownKey { key: key.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    fn block_count(&self) -> Result<usize, ModelError> {
+        let count = self.size("block_count")?;
+        // A block has nine tensors at least, so the file's own count bounds it.
+        if count > self.gguf.tensors().len() {
+            return Err(self.bad("block_count", "is more than the file has tensors"));
+        }
+        Ok(count)
+    }
+
+    fn rope_scale(&self) -> Result<f32, ModelError> {
+        let kind = if self.has("rope.scaling.type") {
+            self.gguf.metadata().str(&self.key("rope.scaling.type"))?
+        } else {
+            "none"
+        };
+        match kind {
+            "none" => Ok(1.0),
+            "linear" => Ok(1.0 / self.float("rope.scaling.factor")?),
+            other => Err(ModelError::Unsupported {
+                key: self.key("rope.scaling.type"),
+                value: other.into(),
+                supported: "none, linear".into(),
+            }),
+        }
+    }
+
+    fn llama_layers(&self) -> Result<Vec<LayerConfig>, ModelError> {
+        if self.has("attention.sliding_window") {
+            return Err(ModelError::UnknownKey { key: self.key("attention.sliding_window") });
+        }
+        let layer = LayerConfig {
+            rope_theta: self.float_or("rope.freq_base", 10_000.0)?,
+            rope_scale: self.rope_scale()?,
+            window: None,
+        };
+        Ok(vec![layer; self.block_count()?])
+    }
+
+    /// Gemma 3: five local layers with a sliding window, then a global one (technical report,
+    /// section 2). Linear RoPE scaling applies to the global layers alone.
+    fn gemma_layers(&self) -> Result<Vec<LayerConfig>, ModelError> {
+        let pattern = self.size_or("attention.sliding_window_pattern", 6)?;
+        let global = LayerConfig {
+            rope_theta: self.float_or("rope.freq_base", 1e6)?,
+            rope_scale: self.rope_scale()?,
+            window: None,
+        };
+        let local = LayerConfig {
+            rope_theta: self.float_or("rope.freq_base_swa", 1e4)?,
+            rope_scale: 1.0,
+            window: Some(self.size("attention.sliding_window")?),
+        };
+        let kind = |layer: usize| if (layer + 1) % pattern == 0 { global } else { local };
+        Ok((0..self.block_count()?).map(kind).collect())
+    }
+}

@@ -1,0 +1,78 @@
+//! Errors of loading and running a model.
+
+use crate::gguf::GgufError;
+use thiserror::Error;
+
+/// What can go wrong between a file and its logits.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// The file cannot be read as GGUF.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A key asks for something fewron does not have.
+    #[error("{key} is {value:?}, which fewron does not have (it has: {supported})")]
+    Unsupported {
+        /// Metadata key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// Values that work.
+        supported: String,
+    },
+    /// A key that may change the arithmetic.
+    #[error(
+        "the file has the key {key}, which fewron does not know; running on could give wrong results"
+    )]
+    UnknownKey {
+        /// Metadata key.
+        key: String,
+    },
+    /// A key with an impossible value.
+    #[error("{key} {problem}; the file is damaged or of a kind fewron does not know")]
+    BadKey {
+        /// Metadata key.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A tensor is not there.
+    #[error("the file has no tensor {tensor}; it is incomplete or of a kind fewron does not know")]
+    MissingTensor {
+        /// Its name.
+        tensor: String,
+    },
+    /// A tensor has the wrong shape.
+    #[error("tensor {tensor} has shape {got:?}, expected {expected:?} (columns first)")]
+    Shape {
+        /// Its name.
+        tensor: String,
+        /// Shape by the configuration.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        got: Vec<usize>,
+    },
+    /// A tensor that would be ignored.
+    #[error(
+        "the file has the tensor {tensor}, which fewron does not know; running on could give wrong results"
+    )]
+    UnknownTensor {
+        /// Its name.
+        tensor: String,
+    },
+    /// A token id beyond the vocabulary.
+    #[error("token {token} is not in the vocabulary of {vocab} tokens")]
+    Token {
+        /// The id.
+        token: u32,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+    /// More tokens than the context holds.
+    #[error("{needed} tokens do not fit the model's context of {context}; shorten the text")]
+    ContextFull {
+        /// Tokens asked for.
+        needed: usize,
+        /// The model's limit.
+        context: usize,
+    },
+}

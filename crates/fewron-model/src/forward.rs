@@ -1,0 +1,368 @@
+//! The forward pass of a batch through the blocks.
+
+use crate::attention::{Past, attend, window_start};
+use crate::kv_cache::KvCache;
+use crate::mask::{Choice, MaskSource};
+use crate::model::{Layer, Model, Weight};
+use crate::probe::{Probe, Site};
+use crate::rope::Rope;
+use crate::session::Resume;
+use fewron_kernels::{Activations, Pool, activate, matmul, matvec_rows, rms_norm};
+
+/// Buffers of a forward pass; kept between passes.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    norm: Vec<f32>,
+    input: Activations,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    pub(crate) z: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    /// Outputs of the neurons, `[tokens, intermediate]`; of the kept ones alone if `sparse`.
+    pub(crate) post: Vec<f32>,
+    /// Whether `post` holds only the neurons in `kept`.
+    sparse: bool,
+    kept: Vec<u32>,
+    out: Vec<f32>,
+}
+
+/// One batch on its way through the blocks.
+///
+/// The tokens of a batch either follow each other (`append`: their keys and values join the cache,
+/// later tokens see earlier ones) or are alternatives: each sees the cache before its position and
+/// itself.
+pub(crate) struct Pass<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) pool: &'a Pool,
+    pub(crate) cache: &'a mut KvCache,
+    pub(crate) scratch: &'a mut Scratch,
+    pub(crate) positions: &'a [usize],
+    pub(crate) append: bool,
+    /// Index of the batch's first token for the mask source.
+    pub(crate) first_token: usize,
+    pub(crate) masks: Option<&'a mut dyn MaskSource>,
+    pub(crate) probe: Option<&'a mut dyn Probe>,
+}
+
+/// `out = x · Wᵀ` for a batch.
+pub(crate) fn project(model: &Model, pool: &Pool, w: &Weight, x: &Activations, out: &mut Vec<f32>) {
+    out.resize(x.tokens() * w.rows(), 0.0);
+    matmul(model.isa(), pool, &model.matrix(w), x, out);
+}
+
+impl Pass<'_> {
+    fn observe(&mut self, site: Site, layer: usize, values: &[f32]) {
+        if let Some(probe) = self.probe.as_mut()
+            && probe.wants(site)
+        {
+            probe.observe(site, layer, values);
+        }
+    }
+
+    /// Runs all blocks from `first` on; `x` is the residual stream, `[tokens, hidden]`.
+    pub(crate) fn blocks(&mut self, first: usize, x: &mut [f32]) {
+        for layer in first..self.model.layers.len() {
+            self.attention(layer, x);
+            self.attention_output(layer, x);
+            self.mlp(layer, x);
+            self.mlp_output(layer, x);
+        }
+        self.observe(Site::ResidFinal, self.model.layers.len(), x);
+    }
+
+    /// Sets in at `layer` with given neuron or head outputs; `x` is the residual stream there.
+    pub(crate) fn resume(&mut self, layer: usize, from: Resume, x: &mut [f32]) {
+        match from {
+            Resume::Neurons(post) => {
+                self.scratch.post.clear();
+                self.scratch.post.extend_from_slice(post);
+                self.scratch.sparse = false;
+            }
+            Resume::Heads(z) => {
+                self.scratch.z.clear();
+                self.scratch.z.extend_from_slice(z);
+                self.attention_output(layer, x);
+                self.mlp(layer, x);
+            }
+        }
+        self.mlp_output(layer, x);
+        self.blocks(layer + 1, x);
+    }
+
+    /// Normalises each row of `x` and prepares it as the input of `weights`.
+    fn normed_input(&mut self, x: &[f32], norm: &[f32], weights: &[&Weight]) {
+        let (isa, hidden) = (self.model.isa(), self.model.config().hidden);
+        let eps = self.model.config().norm_eps;
+        let s = &mut *self.scratch;
+        s.norm.resize(x.len(), 0.0);
+        for (x, out) in x.chunks_exact(hidden).zip(s.norm.chunks_exact_mut(hidden)) {
+            rms_norm(isa, x, norm, eps, out);
+        }
+        s.input.set(isa, &s.norm, hidden, weights.iter().any(|w| w.is_quantized()));
+    }
+
+    /// Head outputs of a layer into `scratch.z`, with the heads that are off set to zero.
+    fn attention(&mut self, layer: usize, x: &[f32]) {
+        let model = self.model;
+        let (config, l) = (model.config(), &model.layers[layer]);
+        self.observe(Site::ResidPre, layer, x);
+        self.normed_input(x, &l.attn_norm, &[&l.q_proj, &l.k_proj, &l.v_proj]);
+        let s = &mut *self.scratch;
+        project(model, self.pool, &l.q_proj, &s.input, &mut s.q);
+        project(model, self.pool, &l.k_proj, &s.input, &mut s.k);
+        project(model, self.pool, &l.v_proj, &s.input, &mut s.v);
+        let (mut q, mut k, v) =
+            (std::mem::take(&mut s.q), std::mem::take(&mut s.k), std::mem::take(&mut s.v));
+        self.observe(Site::QueryPre, layer, &q);
+        self.observe(Site::KeyPre, layer, &k);
+        head_norm(model, l.q_norm.as_deref(), &mut q);
+        head_norm(model, l.k_norm.as_deref(), &mut k);
+        let factors = model.rope_factors.as_deref();
+        let rope = Rope::new(config, &config.layers[layer], factors, self.positions);
+        rope.rotate(&mut q);
+        rope.rotate(&mut k);
+        self.observe(Site::Query, layer, &q);
+        self.observe(Site::Key, layer, &k);
+        self.observe(Site::Value, layer, &v);
+        if self.append {
+            self.cache.extend(layer, &k, &v);
+        }
+        self.heads(layer, &q, &k, &v);
+        (self.scratch.q, self.scratch.k, self.scratch.v) = (q, k, v);
+        let z = std::mem::take(&mut self.scratch.z);
+        self.observe(Site::HeadOutput, layer, &z);
+        self.scratch.z = z;
+    }
+
+    /// Computes the heads that are on; the others' outputs are zero.
+    fn heads(&mut self, layer: usize, q: &[f32], k: &[f32], v: &[f32]) {
+        let config = self.model.config();
+        let (dim, width, kv) = (config.head_dim, config.query_width(), config.kv_width());
+        let mut on = vec![true; self.positions.len() * config.heads];
+        let mut by_output = Vec::new();
+        if let Some(masks) = self.masks.as_mut() {
+            for token in 0..self.positions.len() {
+                self.scratch.kept.clear();
+                match masks.heads(layer, self.first_token + token, &mut self.scratch.kept) {
+                    Choice::Dense => {}
+                    Choice::Listed => {
+                        let on = &mut on[token * config.heads..][..config.heads];
+                        on.fill(false);
+                        self.scratch.kept.iter().for_each(|&head| on[head as usize] = true);
+                    }
+                    Choice::ByGate | Choice::ByOutput => by_output.push(token),
+                }
+            }
+        }
+        self.scratch.z.clear();
+        self.scratch.z.resize(self.positions.len() * width, 0.0);
+        let (keys, values) = self.cache.layer(layer);
+        let jobs: Vec<usize> = (0..on.len()).filter(|&job| on[job]).collect();
+        let isa = self.model.isa();
+        let window = config.layers[layer].window;
+        let run = |job: usize, scores: &mut Vec<f32>, z: &mut [f32]| {
+            let (token, head) = (job / config.heads, job % config.heads);
+            let position = self.positions[token];
+            let past = Past {
+                keys,
+                values,
+                own_key: &k[token * kv..][..kv],
+                own_value: &v[token * kv..][..kv],
+                start: window_start(window, position),
+                position,
+            };
+            attend(isa, config, head, &q[token * width + head * dim..][..dim], &past, scores, z);
+        };
+        self.pool.chunks(&mut self.scratch.z, dim, &jobs, run);
+        for token in by_output {
+            let z = &mut self.scratch.z[token * width..][..width];
+            self.scratch.kept.clear();
+            if let Some(masks) = self.masks.as_mut() {
+                masks.select_heads(layer, self.first_token + token, z, &mut self.scratch.kept);
+            }
+            keep_only(&self.scratch.kept, dim, z);
+        }
+    }
+
+    /// Adds the output projection of `scratch.z` to the residual stream.
+    pub(crate) fn attention_output(&mut self, layer: usize, x: &mut [f32]) {
+        let (model, l) = (self.model, &self.model.layers[layer]);
+        let s = &mut *self.scratch;
+        s.input.set(model.isa(), &s.z, model.config().query_width(), l.o_proj.is_quantized());
+        project(model, self.pool, &l.o_proj, &s.input, &mut s.out);
+        self.join(Site::AttentionOut, layer, l.attn_post_norm.as_deref(), x);
+    }
+
+    /// Observes `scratch.out`, normalises it where the model does, and adds it to `x`.
+    fn join(&mut self, site: Site, layer: usize, post_norm: Option<&[f32]>, x: &mut [f32]) {
+        let out = std::mem::take(&mut self.scratch.out);
+        self.observe(site, layer, &out);
+        let config = self.model.config();
+        if let Some(norm) = post_norm {
+            self.scratch.norm.resize(config.hidden, 0.0);
+            let normed = &mut self.scratch.norm[..config.hidden];
+            for (x, out) in x.chunks_exact_mut(config.hidden).zip(out.chunks_exact(config.hidden)) {
+                rms_norm(self.model.isa(), out, norm, config.norm_eps, normed);
+                x.iter_mut().zip(&*normed).for_each(|(x, y)| *x += y);
+            }
+        } else {
+            x.iter_mut().zip(&out).for_each(|(x, y)| *x += y);
+        }
+        self.scratch.out = out;
+    }
+
+    /// Neuron outputs of a layer into `scratch.post`.
+    pub(crate) fn mlp(&mut self, layer: usize, x: &[f32]) {
+        let l = &self.model.layers[layer];
+        self.observe(Site::ResidMid, layer, x);
+        self.normed_input(x, &l.mlp_norm, &[&l.gate_proj, &l.up_proj]);
+        self.scratch.sparse = false;
+        if self.positions.len() == 1 {
+            self.scratch.kept.clear();
+            let choice = self.masks.as_mut().map_or(Choice::Dense, |masks| {
+                masks.neurons(layer, self.first_token, &mut self.scratch.kept)
+            });
+            match choice {
+                Choice::Listed => self.listed_neurons(l),
+                Choice::ByGate => self.gated_neurons(layer, l),
+                Choice::Dense | Choice::ByOutput => {
+                    self.dense_neurons(layer, l);
+                    if choice == Choice::ByOutput {
+                        self.drop_neurons(layer, 0, choice);
+                    }
+                }
+            }
+        } else {
+            self.dense_neurons(layer, l);
+            for token in 0..self.positions.len() {
+                self.scratch.kept.clear();
+                let choice = self.masks.as_mut().map_or(Choice::Dense, |masks| {
+                    masks.neurons(layer, self.first_token + token, &mut self.scratch.kept)
+                });
+                self.drop_neurons(layer, token, choice);
+            }
+        }
+        self.observe_neurons(layer);
+    }
+
+    fn observe_neurons(&mut self, layer: usize) {
+        let s = &mut *self.scratch;
+        if s.sparse {
+            if self.probe.as_ref().is_some_and(|probe| probe.wants(Site::NeuronOutput)) {
+                let mut all = vec![0.0; self.model.config().intermediate];
+                s.kept.iter().zip(&s.post).for_each(|(&i, &o)| all[i as usize] = o);
+                self.observe(Site::NeuronOutput, layer, &all);
+            }
+        } else {
+            let post = std::mem::take(&mut s.post);
+            self.observe(Site::NeuronOutput, layer, &post);
+            self.scratch.post = post;
+        }
+    }
+
+    /// act(gate) · up for every neuron.
+    fn dense_neurons(&mut self, layer: usize, l: &Layer) {
+        let model = self.model;
+        let s = &mut *self.scratch;
+        project(model, self.pool, &l.gate_proj, &s.input, &mut s.gate);
+        project(model, self.pool, &l.up_proj, &s.input, &mut s.up);
+        s.post.resize(s.gate.len(), 0.0);
+        activate(model.isa(), model.config().activation, &s.gate, &mut s.post);
+        s.post.iter_mut().zip(&s.up).for_each(|(h, up)| *h *= up);
+        let (gate, up) = (std::mem::take(&mut s.gate), std::mem::take(&mut s.up));
+        self.observe(Site::Gate, layer, &gate);
+        self.observe(Site::Up, layer, &up);
+        (self.scratch.gate, self.scratch.up) = (gate, up);
+    }
+
+    /// Sets the outputs of neurons that are off to zero, for a token that ran dense.
+    fn drop_neurons(&mut self, layer: usize, token: usize, choice: Choice) {
+        let (isa, config) = (self.model.isa(), self.model.config());
+        let n = config.intermediate;
+        let s = &mut *self.scratch;
+        let index = self.first_token + token;
+        let Some(masks) = self.masks.as_mut() else { return };
+        match choice {
+            Choice::Dense => return,
+            Choice::Listed => {}
+            Choice::ByGate => {
+                s.norm.resize(n.max(s.norm.len()), 0.0);
+                let gate = &mut s.norm[..n];
+                activate(isa, config.activation, &s.gate[token * n..][..n], gate);
+                masks.select_neurons(layer, index, gate, &mut s.kept);
+            }
+            Choice::ByOutput => {
+                masks.select_neurons(layer, index, &s.post[token * n..][..n], &mut s.kept);
+            }
+        }
+        keep_only(&s.kept, 1, &mut s.post[token * n..][..n]);
+    }
+
+    /// act(gate) · up for the neurons in `kept` alone.
+    fn listed_neurons(&mut self, l: &Layer) {
+        let (model, s) = (self.model, &mut *self.scratch);
+        let isa = model.isa();
+        let count = s.kept.len();
+        (s.gate.resize(count, 0.0), s.up.resize(count, 0.0), s.post.resize(count, 0.0));
+        matvec_rows(isa, self.pool, &model.matrix(&l.gate_proj), &s.kept, &s.input, &mut s.gate);
+        matvec_rows(isa, self.pool, &model.matrix(&l.up_proj), &s.kept, &s.input, &mut s.up);
+        activate(isa, model.config().activation, &s.gate, &mut s.post);
+        s.post.iter_mut().zip(&s.up).for_each(|(h, up)| *h *= up);
+        s.sparse = true;
+    }
+
+    /// The gate for every neuron, then up for those the mask source keeps.
+    fn gated_neurons(&mut self, layer: usize, l: &Layer) {
+        let (model, s) = (self.model, &mut *self.scratch);
+        let isa = model.isa();
+        project(model, self.pool, &l.gate_proj, &s.input, &mut s.gate);
+        s.post.resize(s.gate.len(), 0.0);
+        activate(isa, model.config().activation, &s.gate, &mut s.post);
+        if let Some(masks) = self.masks.as_mut() {
+            masks.select_neurons(layer, self.first_token, &s.post, &mut s.kept);
+        }
+        s.up.resize(s.kept.len(), 0.0);
+        matvec_rows(isa, self.pool, &model.matrix(&l.up_proj), &s.kept, &s.input, &mut s.up);
+        for (index, &neuron) in s.kept.iter().enumerate() {
+            // `kept` ascends, so the place written lies at or before the one read.
+            s.post[index] = s.post[neuron as usize] * s.up[index];
+        }
+        s.post.truncate(s.kept.len());
+        s.sparse = true;
+    }
+
+    /// Adds the down projection of `scratch.post` to the residual stream.
+    pub(crate) fn mlp_output(&mut self, layer: usize, x: &mut [f32]) {
+        let (isa, l) = (self.model.isa(), &self.model.layers[layer]);
+        let s = &mut *self.scratch;
+        s.out.resize(x.len(), 0.0);
+        if s.sparse {
+            l.down_proj.forward_sparse(isa, self.pool, &s.kept, &s.post, &mut s.out);
+        } else {
+            l.down_proj.forward(isa, self.pool, &s.post, &mut s.out);
+        }
+        self.join(Site::MlpOut, layer, l.mlp_post_norm.as_deref(), x);
+    }
+}
+
+/// RMS norm of each head.
+fn head_norm(model: &Model, norm: Option<&[f32]>, x: &mut [f32]) {
+    let Some(norm) = norm else { return };
+    let mut out = vec![0.0; norm.len()];
+    for head in x.chunks_exact_mut(norm.len()) {
+        rms_norm(model.isa(), head, norm, model.config().norm_eps, &mut out);
+        head.copy_from_slice(&out);
+    }
+}
+
+/// Sets every unit of `width` values to zero that is not in the ascending list `kept`.
+fn keep_only(kept: &[u32], width: usize, values: &mut [f32]) {
+    let mut kept = kept.iter().peekable();
+    for (unit, values) in values.chunks_exact_mut(width).enumerate() {
+        if kept.next_if(|&&k| k as usize == unit).is_none() {
+            values.fill(0.0);
+        }
+    }
+}

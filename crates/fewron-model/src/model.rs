@@ -1,0 +1,254 @@
+//! A loaded model: configuration and weights, immutable and shared.
+
+use crate::config::ModelConfig;
+use crate::error::ModelError;
+use crate::gguf::Gguf;
+use fewron_kernels::{DType, Isa, Matrix, NeuronMajor};
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// A weight matrix that stays in the mapped file.
+#[derive(Clone, Debug)]
+pub(crate) struct Weight {
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    bytes: Range<usize>,
+}
+
+impl Weight {
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn is_quantized(&self) -> bool {
+        self.dtype.is_quantized()
+    }
+
+    fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Weights of one block.
+pub(crate) struct Layer {
+    pub(crate) attn_norm: Vec<f32>,
+    pub(crate) q_proj: Weight,
+    pub(crate) k_proj: Weight,
+    pub(crate) v_proj: Weight,
+    pub(crate) o_proj: Weight,
+    pub(crate) q_norm: Option<Vec<f32>>,
+    pub(crate) k_norm: Option<Vec<f32>>,
+    pub(crate) attn_post_norm: Option<Vec<f32>>,
+    pub(crate) mlp_norm: Vec<f32>,
+    pub(crate) gate_proj: Weight,
+    pub(crate) up_proj: Weight,
+    pub(crate) down_proj: NeuronMajor,
+    pub(crate) down_bytes: usize,
+    pub(crate) mlp_post_norm: Option<Vec<f32>>,
+}
+
+/// A model's configuration and weights. Immutable; a [`crate::Session`] runs it.
+pub struct Model {
+    config: ModelConfig,
+    gguf: Gguf,
+    isa: Isa,
+    pub(crate) embedding: Weight,
+    pub(crate) output: Weight,
+    pub(crate) output_norm: Vec<f32>,
+    /// Divisors of the RoPE frequencies (Llama 3), one for each rotated pair.
+    pub(crate) rope_factors: Option<Vec<f32>>,
+    pub(crate) layers: Vec<Layer>,
+    parameters: u64,
+}
+
+/// Bytes of weights that one decoded token reads when everything runs dense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct BytesPerToken {
+    /// Query, key, value and output projections of all layers.
+    pub attention: usize,
+    /// Gate, up and down projections of all layers.
+    pub mlp: usize,
+    /// Output head.
+    pub head: usize,
+}
+
+impl BytesPerToken {
+    /// All of it.
+    pub fn total(&self) -> usize {
+        self.attention + self.mlp + self.head
+    }
+}
+
+impl Model {
+    /// Loads a model from its GGUF file. Matrices stay in the mapped file; only the down
+    /// projections are transposed into memory.
+    ///
+    /// # Errors
+    /// When the architecture is unknown or a tensor is missing, unreadable or of the wrong shape.
+    pub fn from_gguf(gguf: Gguf) -> Result<Self, ModelError> {
+        Self::with_isa(gguf, Isa::detect())
+    }
+
+    /// As [`Self::from_gguf`], with the kernels of a given instruction set.
+    ///
+    /// # Errors
+    /// As [`Self::from_gguf`].
+    pub fn with_isa(gguf: Gguf, isa: Isa) -> Result<Self, ModelError> {
+        let config = ModelConfig::from_gguf(&gguf)?;
+        let mut loader = Loader { gguf: &gguf, isa, used: HashSet::new() };
+        let embedding = loader.weight("token_embd.weight", config.vocab, config.hidden)?;
+        let output = if gguf.tensor_info("output.weight").is_some() {
+            loader.weight("output.weight", config.vocab, config.hidden)?
+        } else {
+            embedding.clone()
+        };
+        let output_norm = loader.vector("output_norm.weight", config.hidden)?;
+        let rope_factors = match gguf.tensor_info("rope_freqs.weight") {
+            Some(_) => Some(loader.vector("rope_freqs.weight", config.rope_dim / 2)?),
+            None => None,
+        };
+        let layers = (0..config.layers.len())
+            .map(|index| loader.layer(index, &config))
+            .collect::<Result<_, _>>()?;
+        let used = loader.used;
+        if let Some(extra) = gguf.tensors().find(|t| !used.contains(&t.name)) {
+            return Err(ModelError::UnknownTensor { tensor: extra.name.clone() });
+        }
+        let parameters = gguf.tensors().map(|t| t.shape.iter().product::<usize>() as u64).sum();
+        Ok(Self {
+            config,
+            isa,
+            embedding,
+            output,
+            output_norm,
+            rope_factors,
+            layers,
+            parameters,
+            gguf,
+        })
+    }
+
+    /// Shape and wiring.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The file.
+    pub fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+
+    /// Instruction set of the kernels.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Number of weights.
+    pub fn parameters(&self) -> u64 {
+        self.parameters
+    }
+
+    /// Weight bytes that a dense token reads, as the file stores them.
+    pub fn bytes_per_token(&self) -> BytesPerToken {
+        let attention = |l: &Layer| {
+            [&l.q_proj, &l.k_proj, &l.v_proj, &l.o_proj]
+                .iter()
+                .map(|w| w.len_bytes())
+                .sum::<usize>()
+        };
+        let mlp = |l: &Layer| l.gate_proj.len_bytes() + l.up_proj.len_bytes() + l.down_bytes;
+        BytesPerToken {
+            attention: self.layers.iter().map(attention).sum(),
+            mlp: self.layers.iter().map(mlp).sum(),
+            head: self.output.len_bytes(),
+        }
+    }
+
+    /// The down projection of a layer, by neuron.
+    pub fn down_proj(&self, layer: usize) -> &NeuronMajor {
+        &self.layers[layer].down_proj
+    }
+
+    pub(crate) fn matrix(&self, weight: &Weight) -> Matrix<'_> {
+        let data = &self.gguf.bytes()[weight.bytes.clone()];
+        Matrix::new(weight.dtype, weight.rows, weight.cols, data)
+            .expect("shapes are checked at load")
+    }
+}
+
+struct Loader<'a> {
+    gguf: &'a Gguf,
+    isa: Isa,
+    used: HashSet<String>,
+}
+
+impl Loader<'_> {
+    /// A matrix of `rows` outputs and `cols` inputs.
+    fn weight(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight, ModelError> {
+        let view = self.view(name, &[cols, rows])?;
+        Ok(view)
+    }
+
+    fn view(&mut self, name: &str, shape: &[usize]) -> Result<Weight, ModelError> {
+        let Some(tensor) = self.gguf.find_tensor(name)? else {
+            return Err(ModelError::MissingTensor { tensor: name.into() });
+        };
+        if tensor.shape != shape {
+            return Err(ModelError::Shape {
+                tensor: name.into(),
+                expected: shape.to_vec(),
+                got: tensor.shape.to_vec(),
+            });
+        }
+        self.used.insert(name.to_owned());
+        let start = tensor.data.as_ptr() as usize - self.gguf.bytes().as_ptr() as usize;
+        let (cols, rows) = (shape[0], shape.get(1).copied().unwrap_or(1));
+        Ok(Weight { dtype: tensor.dtype, rows, cols, bytes: start..start + tensor.data.len() })
+    }
+
+    fn matrix(&self, weight: &Weight) -> Matrix<'_> {
+        Matrix::new(
+            weight.dtype,
+            weight.rows,
+            weight.cols,
+            &self.gguf.bytes()[weight.bytes.clone()],
+        )
+        .expect("the reader checks a tensor's size against its shape")
+    }
+
+    fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
+        let weight = self.view(name, &[len])?;
+        let mut values = vec![0.0; len];
+        self.matrix(&weight).dequantize_row(self.isa, 0, &mut values);
+        Ok(values)
+    }
+
+    fn layer(&mut self, index: usize, config: &ModelConfig) -> Result<Layer, ModelError> {
+        let name = |part: &str| format!("blk.{index}.{part}.weight");
+        let (hidden, neurons) = (config.hidden, config.intermediate);
+        let (query, kv) = (config.query_width(), config.kv_width());
+        let down = self.weight(&name("ffn_down"), hidden, neurons)?;
+        let down_proj = NeuronMajor::new(self.isa, &self.matrix(&down));
+        self.gguf.release(down.bytes.clone());
+        let mut optional = |wanted: bool, part: &str, len: usize| {
+            wanted.then(|| self.vector(&name(part), len)).transpose()
+        };
+        Ok(Layer {
+            q_norm: optional(config.qk_norm, "attn_q_norm", config.head_dim)?,
+            k_norm: optional(config.qk_norm, "attn_k_norm", config.head_dim)?,
+            attn_post_norm: optional(config.post_norm, "post_attention_norm", hidden)?,
+            mlp_post_norm: optional(config.post_norm, "post_ffw_norm", hidden)?,
+            attn_norm: self.vector(&name("attn_norm"), hidden)?,
+            mlp_norm: self.vector(&name("ffn_norm"), hidden)?,
+            q_proj: self.weight(&name("attn_q"), query, hidden)?,
+            k_proj: self.weight(&name("attn_k"), kv, hidden)?,
+            v_proj: self.weight(&name("attn_v"), kv, hidden)?,
+            o_proj: self.weight(&name("attn_output"), hidden, query)?,
+            gate_proj: self.weight(&name("ffn_gate"), neurons, hidden)?,
+            up_proj: self.weight(&name("ffn_up"), neurons, hidden)?,
+            down_proj,
+            down_bytes: down.len_bytes(),
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! Rotary position embedding (Su et al., arXiv 2104.09864).
+
+use crate::config::{LayerConfig, ModelConfig, RopePairs};
+
+/// Cosines and sines for a batch of positions.
+pub(crate) struct Rope {
+    pairs: RopePairs,
+    half: usize,
+    head_dim: usize,
+    /// `[positions, rope_dim / 2]` of (cos, sin).
+    table: Vec<(f32, f32)>,
+}
+
+impl Rope {
+    pub(crate) fn new(
+        config: &ModelConfig,
+        layer: &LayerConfig,
+        factors: Option<&[f32]>,
+        positions: &[usize],
+    ) -> Self {
+        let half = config.rope_dim / 2;
+        let frequencies: Vec<f32> = (0..half)
+            .map(|i| {
+                let exponent = 2.0 * i as f64 / config.rope_dim as f64;
+                let frequency = f64::from(layer.rope_theta).powf(-exponent) as f32;
+                frequency / factors.map_or(1.0, |factors| factors[i])
+            })
+            .collect();
+        let table = positions
+            .iter()
+            .flat_map(|&position| {
+                let position = position as f32 * layer.rope_scale;
+                frequencies.iter().map(move |f| (position * f).sin_cos()).map(|(s, c)| (c, s))
+            })
+            .collect();
+        Self { pairs: config.rope_pairs, half, head_dim: config.head_dim, table }
+    }
+
+    /// Rotates every head of each row of `x`, shape `[positions, heads · head_dim]`.
+    pub(crate) fn rotate(&self, x: &mut [f32]) {
+        self.apply(x, 1.0);
+    }
+
+    /// The transposed rotation: gradient of the input from that of the output.
+    pub(crate) fn rotate_back(&self, grad: &mut [f32]) {
+        self.apply(grad, -1.0);
+    }
+
+    fn apply(&self, x: &mut [f32], direction: f32) {
+        let rows = self.table.len() / self.half;
+        let width = x.len() / rows;
+        for (row, table) in x.chunks_exact_mut(width).zip(self.table.chunks_exact(self.half)) {
+            for head in row.chunks_exact_mut(self.head_dim) {
+                for (i, &(cos, sin)) in table.iter().enumerate() {
+                    let (a, b) = match self.pairs {
+                        RopePairs::Neighbours => (2 * i, 2 * i + 1),
+                        RopePairs::Halves => (i, i + self.half),
+                    };
+                    let (x, y, sin) = (head[a], head[b], sin * direction);
+                    head[a] = x * cos - y * sin;
+                    head[b] = x * sin + y * cos;
+                }
+            }
+        }
+    }
+}

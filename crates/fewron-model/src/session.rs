@@ -1,0 +1,217 @@
+//! A running text: the mutable side of a model.
+
+use crate::backward::{Backward, Gradients, Stop};
+use crate::error::ModelError;
+use crate::forward::{Pass, Scratch, project};
+use crate::kv_cache::KvCache;
+use crate::mask::MaskSource;
+use crate::model::Model;
+use crate::probe::Probe;
+use crate::trace::Trace;
+use fewron_kernels::{Activations, Pool, rms_norm};
+use std::sync::Arc;
+
+/// Tokens of a prompt that run as one batch.
+const BATCH: usize = 128;
+
+/// Which tokens of a call need logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logits {
+    /// The last token.
+    Last,
+    /// Every token: `tokens · vocab · 4` bytes.
+    All,
+    /// None.
+    None,
+}
+
+/// Where a forward pass sets in again with changed neuron outputs.
+#[derive(Clone, Copy, Debug)]
+pub enum Resume<'a> {
+    /// With these MLP neuron outputs, `[alternatives, intermediate]`.
+    Neurons(&'a [f32]),
+    /// With these head outputs, `[alternatives, heads · head_dim]`.
+    Heads(&'a [f32]),
+}
+
+/// One text with its KV cache. Cheap to make; the model is shared.
+pub struct Session {
+    model: Arc<Model>,
+    pool: Arc<Pool>,
+    cache: KvCache,
+    len: usize,
+    scratch: Scratch,
+    input: Activations,
+    normed: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl Session {
+    /// An empty text. `pool` runs the kernels.
+    pub fn new(model: Arc<Model>, pool: Arc<Pool>) -> Self {
+        let config = model.config();
+        let cache = KvCache::new(config.layers.len(), config.kv_width());
+        Self {
+            model,
+            pool,
+            cache,
+            len: 0,
+            scratch: Scratch::default(),
+            input: Activations::default(),
+            normed: Vec::new(),
+            logits: Vec::new(),
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Tokens in the cache.
+    pub fn position(&self) -> usize {
+        self.len
+    }
+
+    /// Forgets everything from position `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.cache.truncate(len);
+        self.len = self.len.min(len);
+    }
+
+    /// Appends tokens and returns logits: `[vocab]` for [`Logits::Last`], `[tokens, vocab]` for
+    /// [`Logits::All`], empty for [`Logits::None`]. A token's result does not depend on how the
+    /// text is cut into calls.
+    ///
+    /// # Errors
+    /// A token beyond the vocabulary, or more tokens than the context holds; the session is then
+    /// unchanged.
+    pub fn forward(
+        &mut self,
+        tokens: &[u32],
+        mut masks: Option<&mut dyn MaskSource>,
+        mut probe: Option<&mut dyn Probe>,
+        wanted: Logits,
+    ) -> Result<&[f32], ModelError> {
+        self.check(tokens)?;
+        let model = Arc::clone(&self.model);
+        let hidden = model.config().hidden;
+        self.logits.clear();
+        let mut done = 0;
+        for batch in tokens.chunks(BATCH) {
+            let mut x = self.embed(&model, batch);
+            let positions: Vec<usize> = (self.len..self.len + batch.len()).collect();
+            if let Some(probe) = probe.as_mut() {
+                probe.begin(&positions);
+            }
+            Pass {
+                model: &model,
+                pool: &self.pool,
+                cache: &mut self.cache,
+                scratch: &mut self.scratch,
+                positions: &positions,
+                append: true,
+                first_token: done,
+                // Reborrowed for this batch alone.
+                masks: masks.as_mut().map(|m| &mut **m as &mut dyn MaskSource),
+                probe: probe.as_mut().map(|p| &mut **p as &mut dyn Probe),
+            }
+            .blocks(0, &mut x);
+            self.len += batch.len();
+            done += batch.len();
+            match wanted {
+                Logits::All => self.push_logits(&model, &x),
+                Logits::Last if done == tokens.len() => {
+                    self.push_logits(&model, &x[x.len() - hidden..]);
+                }
+                _ => {}
+            }
+        }
+        Ok(&self.logits)
+    }
+
+    /// Runs a traced token again from `layer` on, with its outputs there replaced by each of several
+    /// alternatives. The cache keeps its content; each alternative sees the past before the token.
+    /// Returns the alternatives' trace (from the resumed site on) and logits
+    /// `[alternatives, vocab]`.
+    pub fn resume(
+        &mut self,
+        trace: &Trace,
+        token: usize,
+        layer: usize,
+        from: Resume,
+    ) -> (Trace, &[f32]) {
+        let model = Arc::clone(&self.model);
+        let config = model.config();
+        let l = &trace.layers[layer];
+        let (count, resid) = match from {
+            Resume::Neurons(post) => (post.len() / config.intermediate, &l.resid_mid),
+            Resume::Heads(z) => (z.len() / config.query_width(), &l.resid_pre),
+        };
+        let mut x = resid[token * config.hidden..][..config.hidden].repeat(count);
+        let positions = vec![trace.positions[token]; count];
+        let mut record = Trace::new(config);
+        record.begin(&positions);
+        let mut pass = Pass {
+            model: &model,
+            pool: &self.pool,
+            cache: &mut self.cache,
+            scratch: &mut self.scratch,
+            positions: &positions,
+            append: false,
+            first_token: 0,
+            masks: None,
+            probe: Some(&mut record),
+        };
+        pass.resume(layer, from, &mut x);
+        self.logits.clear();
+        self.push_logits(&model, &x);
+        (record, &self.logits)
+    }
+
+    /// Gradients of the label's cross-entropy with respect to the neuron and head outputs of each
+    /// traced token, for every layer at once: design §1. `logits` and `labels` belong to the
+    /// trace's tokens. The past of a token is a constant.
+    pub fn backward(&self, trace: &Trace, logits: &[f32], labels: &[u32], stop: Stop) -> Gradients {
+        Backward { model: &self.model, pool: &self.pool, cache: &self.cache, trace }
+            .run(logits, labels, stop)
+    }
+
+    fn check(&self, tokens: &[u32]) -> Result<(), ModelError> {
+        let config = self.model.config();
+        if let Some(&token) = tokens.iter().find(|&&t| t as usize >= config.vocab) {
+            return Err(ModelError::Token { token, vocab: config.vocab });
+        }
+        let needed = self.len + tokens.len();
+        if needed > config.context {
+            return Err(ModelError::ContextFull { needed, context: config.context });
+        }
+        Ok(())
+    }
+
+    fn embed(&self, model: &Model, tokens: &[u32]) -> Vec<f32> {
+        let config = model.config();
+        let embedding = model.matrix(&model.embedding);
+        let mut x = vec![0.0; tokens.len() * config.hidden];
+        for (&token, x) in tokens.iter().zip(x.chunks_exact_mut(config.hidden)) {
+            embedding.dequantize_row(model.isa(), token as usize, x);
+            x.iter_mut().for_each(|x| *x *= config.embedding_scale);
+        }
+        x
+    }
+
+    fn push_logits(&mut self, model: &Model, x: &[f32]) {
+        let config = model.config();
+        self.normed.resize(x.len(), 0.0);
+        for (x, out) in
+            x.chunks_exact(config.hidden).zip(self.normed.chunks_exact_mut(config.hidden))
+        {
+            rms_norm(model.isa(), x, &model.output_norm, config.norm_eps, out);
+        }
+        self.input.set(model.isa(), &self.normed, config.hidden, model.output.is_quantized());
+        let mut batch = Vec::new();
+        let out = if self.logits.is_empty() { &mut self.logits } else { &mut batch };
+        project(model, &self.pool, &model.output, &self.input, out);
+        self.logits.append(&mut batch);
+    }
+}
