@@ -1,6 +1,6 @@
 //! Inputs of matrix products: f32 vectors and their 8-bit form.
 
-use crate::isa::{Arch, Isa, multiversion};
+use crate::isa::{Arch, Input, Isa, multiversion};
 use crate::unpack::SUB;
 
 /// Elements that share a scale in the 8-bit form.
@@ -16,7 +16,9 @@ pub struct Activations {
     quantized: bool,
     x: Vec<f32>,
     q: Vec<i8>,
+    /// Scale of each 16 elements (equal for the two halves of a block).
     scales: Vec<f32>,
+    /// Sum of each 16 elements, as quantised.
     sums: Vec<f32>,
 }
 
@@ -62,22 +64,20 @@ impl Activations {
         self.quantized
     }
 
+    #[inline(always)]
     pub(crate) fn x(&self, token: usize) -> &[f32] {
         &self.x[token * self.cols..][..self.cols]
     }
 
-    pub(crate) fn q(&self, token: usize) -> &[i8] {
-        &self.q[token * self.padded..][..self.padded]
-    }
-
-    /// Scale of each 16 elements (equal for the two halves of a block).
-    pub(crate) fn scales(&self, token: usize) -> &[f32] {
-        &self.scales[token * (self.padded / SUB)..][..self.padded / SUB]
-    }
-
-    /// Sum of each 16 elements, as quantised.
-    pub(crate) fn sums(&self, token: usize) -> &[f32] {
-        &self.sums[token * (self.padded / SUB)..][..self.padded / SUB]
+    /// The 8-bit form of a vector, padded with zeros.
+    #[inline(always)]
+    pub(crate) fn input(&self, token: usize) -> Input<'_> {
+        let subs = self.padded / SUB;
+        Input {
+            values: &self.q[token * self.padded..][..self.padded],
+            scales: &self.scales[token * subs..][..subs],
+            sums: &self.sums[token * subs..][..subs],
+        }
     }
 }
 

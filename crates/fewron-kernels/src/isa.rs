@@ -67,18 +67,29 @@ pub(crate) trait Arch {
     /// `a * b + c`, fused where the instruction set has it.
     fn mul_add(a: f32, b: f32, c: f32) -> f32;
 
-    /// Adds `scale[k/16] · weights[k] · activations[k]`, summed over `k`, for each of `N` tokens.
-    /// See [`crate::dot`].
+    /// Products of one weight row with `N` input vectors, both in 8-bit form: for each input,
+    /// `Σ_b d_w[b]·d_a[b]·Σ_{k in b} w[k]·a[k] + Σ_b m_w[b]·s_a[b]` over blocks `b` of 16.
     ///
     /// # Safety
-    /// `weights` and each of `activations` must have the same length, a multiple of 64; the scale
-    /// slices a sixteenth of it; and the processor must have the instruction set.
-    unsafe fn dot_u8_i8<const N: usize>(
-        weights: &[u8],
-        weight_scales: &[f32],
-        activations: [&[i8]; N],
-        activation_scales: [&[f32]; N],
-    ) -> [f32; N];
+    /// All `values` must have the same length, a multiple of 64, and the other slices a sixteenth of
+    /// it; and the processor must have the instruction set.
+    unsafe fn dots<const N: usize>(row: Row, inputs: [Input; N]) -> [f32; N];
+}
+
+/// A weight row: unsigned values, a scale and an offset for each 16 of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Row<'a> {
+    pub(crate) values: &'a [u8],
+    pub(crate) scales: &'a [f32],
+    pub(crate) offsets: &'a [f32],
+}
+
+/// An input vector: signed values, a scale for each 16 of them, and their sums times the scale.
+#[derive(Clone, Copy)]
+pub(crate) struct Input<'a> {
+    pub(crate) values: &'a [i8],
+    pub(crate) scales: &'a [f32],
+    pub(crate) sums: &'a [f32],
 }
 
 pub(crate) struct Scalar;
@@ -90,21 +101,17 @@ impl Arch for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn dot_u8_i8<const N: usize>(
-        weights: &[u8],
-        weight_scales: &[f32],
-        activations: [&[i8]; N],
-        activation_scales: [&[f32]; N],
-    ) -> [f32; N] {
-        std::array::from_fn(|n| {
-            let mut sum = 0.0;
-            let blocks = weights.chunks_exact(16).zip(activations[n].chunks_exact(16));
-            for ((w, a), (dw, da)) in blocks.zip(weight_scales.iter().zip(activation_scales[n])) {
+    unsafe fn dots<const N: usize>(row: Row, inputs: [Input; N]) -> [f32; N] {
+        let mut totals = [0.0; N];
+        for (total, input) in totals.iter_mut().zip(inputs) {
+            let blocks = row.values.chunks_exact(16).zip(input.values.chunks_exact(16));
+            for (block, (w, a)) in blocks.enumerate() {
                 let dot: i32 = w.iter().zip(a).map(|(&w, &a)| i32::from(w) * i32::from(a)).sum();
-                sum += dw * da * dot as f32;
+                *total += row.scales[block] * input.scales[block] * dot as f32;
+                *total += row.offsets[block] * input.sums[block];
             }
-            sum
-        })
+        }
+        totals
     }
 }
 

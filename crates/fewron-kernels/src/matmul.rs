@@ -2,9 +2,9 @@
 
 use crate::activations::Activations;
 use crate::dtype::DType;
-use crate::isa::{Arch, Isa, multiversion};
+use crate::isa::{Arch, Input, Isa, Row, multiversion};
 use crate::pool::{Pool, SharedSlice};
-use crate::unpack::{Panel, dequantize, unpack};
+use crate::unpack::{Panel, SUB, dequantize, unpack};
 use crate::vector::{dot_body, dots_body};
 use std::ops::Range;
 
@@ -181,16 +181,21 @@ fn quantized_dots_of<A: Arch, const N: usize>(
     x: &Activations,
     first: usize,
 ) -> [f32; N] {
-    let tokens: [usize; N] = std::array::from_fn(|n| first + n);
-    let (q, scales) = (tokens.map(|t| x.q(t)), tokens.map(|t| x.scales(t)));
-    assert!(q.iter().all(|q| q.len() == panel.q.len()) && panel.q.len() % 64 == 0);
-    assert!(
-        scales.iter().all(|s| s.len() * 16 == panel.q.len()) && panel.d.len() * 16 == panel.q.len()
-    );
+    let row = Row { values: &panel.q, scales: &panel.d, offsets: &panel.m };
+    let fits = |values: usize, a: &[f32], b: &[f32]| {
+        values % 64 == 0
+            && values == row.values.len()
+            && a.len() * SUB == values
+            && b.len() == a.len()
+    };
+    assert!(fits(row.values.len(), row.scales, row.offsets));
+    let mut inputs = [Input { values: &[], scales: &[], sums: &[] }; N];
+    for (n, input) in inputs.iter_mut().enumerate() {
+        *input = x.input(first + n);
+        assert!(fits(input.values.len(), input.scales, input.sums));
+    }
     // SAFETY: lengths are checked above; `A` is the instruction set this body is compiled for.
-    let scaled = unsafe { A::dot_u8_i8(&panel.q, &panel.d, q, scales) };
-    let offsets = dots_body::<A, N>(&panel.m, tokens.map(|t| x.sums(t)));
-    std::array::from_fn(|n| scaled[n] + offsets[n])
+    unsafe { A::dots(row, inputs) }
 }
 
 multiversion! {
@@ -200,8 +205,11 @@ multiversion! {
 #[inline(always)]
 fn float_dots_body<A: Arch>(row: &[f32], x: &Activations, first: usize, out: &mut [f32]) {
     if out.len() == TOKENS {
-        let tokens: [usize; TOKENS] = std::array::from_fn(|n| first + n);
-        out.copy_from_slice(&dots_body::<A, TOKENS>(row, tokens.map(|t| x.x(t))));
+        let mut inputs: [&[f32]; TOKENS] = [&[]; TOKENS];
+        for (n, input) in inputs.iter_mut().enumerate() {
+            *input = x.x(first + n);
+        }
+        out.copy_from_slice(&dots_body::<A, TOKENS>(row, inputs));
     } else {
         for (offset, out) in out.iter_mut().enumerate() {
             *out = dot_body::<A>(row, x.x(first + offset));

@@ -57,8 +57,9 @@ impl Scales {
     fn read(&self, start: usize, out: &mut [f32; TILE]) {
         match self {
             Scales::Half(halves) => {
-                let halves: &[u16; TILE] = halves[start..start + TILE].try_into().unwrap();
-                *out = halves.map(f16_to_f32);
+                for (out, &half) in out.iter_mut().zip(&halves[start..start + TILE]) {
+                    *out = f16_to_f32(half);
+                }
             }
             Scales::Single(values) => out.copy_from_slice(&values[start..start + TILE]),
         }
@@ -162,19 +163,21 @@ impl NeuronMajor {
         let start = neuron * self.padded + tile * TILE;
         match &self.quants {
             Quants::Nibbles(q) => {
-                let packed: &[u8; 16] = q[start / 2..start / 2 + 16].try_into().unwrap();
-                for k in 0..16 {
+                let packed = &q[start / 2..start / 2 + TILE / 2];
+                for k in 0..TILE / 2 {
                     out[k] = f32::from(packed[k] & 15);
-                    out[k + 16] = f32::from(packed[k] >> 4);
+                    out[k + TILE / 2] = f32::from(packed[k] >> 4);
                 }
             }
             Quants::Bytes(q) => {
-                let packed: &[u8; TILE] = q[start..start + TILE].try_into().unwrap();
-                *out = packed.map(f32::from);
+                for (out, &q) in out.iter_mut().zip(&q[start..start + TILE]) {
+                    *out = f32::from(q);
+                }
             }
             Quants::Halves(values) => {
-                let packed: &[u16; TILE] = values[start..start + TILE].try_into().unwrap();
-                *out = packed.map(f16_to_f32);
+                for (out, &half) in out.iter_mut().zip(&values[start..start + TILE]) {
+                    *out = f16_to_f32(half);
+                }
             }
             Quants::Floats(values) => out.copy_from_slice(&values[start..start + TILE]),
         }
@@ -313,8 +316,11 @@ fn forward_tiles_body<A: Arch>(
             w.scales(group, tile, &mut d, &mut m);
             let mut token = 0;
             while token + TOKENS <= tokens {
-                let o = std::array::from_fn(|t| &o[(token + t) * w.neurons + first..][..w.group]);
-                let part = weighted::<A, TOKENS>(&q, o);
+                let mut outputs: [&[f32]; TOKENS] = [&[]; TOKENS];
+                for (t, outputs) in outputs.iter_mut().enumerate() {
+                    *outputs = &o[(token + t) * w.neurons + first..][..w.group];
+                }
+                let part = weighted::<A, TOKENS>(&q, outputs);
                 for t in 0..TOKENS {
                     join::<A>(&mut sums[token + t], &part[t].0, part[t].1, &d, &m);
                 }

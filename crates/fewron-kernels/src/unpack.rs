@@ -32,38 +32,33 @@ multiversion! {
     pub(crate) fn unpack(dtype: DType, bytes: &[u8], q: &mut [u8], d: &mut [f32], m: &mut [f32]) = unpack_body;
 }
 
+/// Calls `$unpack(block, q, d, m)` for every block. A macro, because a function passed as a value is
+/// compiled without the target features of the kernel it ends up in.
+macro_rules! each_block {
+    ($unpack:ident, $block_bytes:literal, $len:literal, $bytes:ident, $q:ident, $d:ident, $m:ident) => {{
+        let blocks = $bytes.as_chunks::<$block_bytes>().0.iter().zip($q.as_chunks_mut::<$len>().0);
+        let d = $d.as_chunks_mut::<{ $len / SUB }>().0;
+        let m = $m.as_chunks_mut::<{ $len / SUB }>().0;
+        for (((block, q), d), m) in blocks.zip(d).zip(m) {
+            $unpack(block, q, d, m);
+        }
+    }};
+}
+
 #[inline(always)]
 fn unpack_body<A: Arch>(dtype: DType, bytes: &[u8], q: &mut [u8], d: &mut [f32], m: &mut [f32]) {
     match dtype {
         DType::F32 | DType::F16 | DType::Bf16 => unreachable!("float rows are not unpacked"),
-        DType::Q4_0 => blocks::<18, 32>(bytes, q, d, m, q4_0),
-        DType::Q4_1 => blocks::<20, 32>(bytes, q, d, m, q4_1),
-        DType::Q5_0 => blocks::<22, 32>(bytes, q, d, m, q5_0),
-        DType::Q5_1 => blocks::<24, 32>(bytes, q, d, m, q5_1),
-        DType::Q8_0 => blocks::<34, 32>(bytes, q, d, m, q8_0),
-        DType::Q2_K => blocks::<84, 256>(bytes, q, d, m, q2_k),
-        DType::Q3_K => blocks::<110, 256>(bytes, q, d, m, q3_k),
-        DType::Q4_K => blocks::<144, 256>(bytes, q, d, m, q4_k),
-        DType::Q5_K => blocks::<176, 256>(bytes, q, d, m, q5_k),
-        DType::Q6_K => blocks::<210, 256>(bytes, q, d, m, q6_k),
-    }
-}
-
-#[inline(always)]
-fn blocks<const BYTES: usize, const LEN: usize>(
-    bytes: &[u8],
-    q: &mut [u8],
-    d: &mut [f32],
-    m: &mut [f32],
-    unpack: impl Fn(&[u8; BYTES], &mut [u8; LEN], &mut [f32], &mut [f32]),
-) {
-    let (blocks, _) = bytes.as_chunks::<BYTES>();
-    let (q, _) = q.as_chunks_mut::<LEN>();
-    let subs = LEN / SUB;
-    for (((block, q), d), m) in
-        blocks.iter().zip(q).zip(d.chunks_exact_mut(subs)).zip(m.chunks_exact_mut(subs))
-    {
-        unpack(block, q, d, m);
+        DType::Q4_0 => each_block!(q4_0, 18, 32, bytes, q, d, m),
+        DType::Q4_1 => each_block!(q4_1, 20, 32, bytes, q, d, m),
+        DType::Q5_0 => each_block!(q5_0, 22, 32, bytes, q, d, m),
+        DType::Q5_1 => each_block!(q5_1, 24, 32, bytes, q, d, m),
+        DType::Q8_0 => each_block!(q8_0, 34, 32, bytes, q, d, m),
+        DType::Q2_K => each_block!(q2_k, 84, 256, bytes, q, d, m),
+        DType::Q3_K => each_block!(q3_k, 110, 256, bytes, q, d, m),
+        DType::Q4_K => each_block!(q4_k, 144, 256, bytes, q, d, m),
+        DType::Q5_K => each_block!(q5_k, 176, 256, bytes, q, d, m),
+        DType::Q6_K => each_block!(q6_k, 210, 256, bytes, q, d, m),
     }
 }
 
@@ -99,7 +94,7 @@ fn fifth_bits(high: &[u8], q: &mut [u8; 32]) {
 }
 
 #[inline(always)]
-fn q4_0(block: &[u8; 18], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
+fn q4_0(block: &[u8; 18], q: &mut [u8; 32], d: &mut [f32; 2], m: &mut [f32; 2]) {
     let scale = half_at(block, 0);
     nibbles(&block[2..], q);
     d.fill(scale);
@@ -107,14 +102,14 @@ fn q4_0(block: &[u8; 18], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
 }
 
 #[inline(always)]
-fn q4_1(block: &[u8; 20], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
+fn q4_1(block: &[u8; 20], q: &mut [u8; 32], d: &mut [f32; 2], m: &mut [f32; 2]) {
     nibbles(&block[4..], q);
     d.fill(half_at(block, 0));
     m.fill(half_at(block, 2));
 }
 
 #[inline(always)]
-fn q5_0(block: &[u8; 22], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
+fn q5_0(block: &[u8; 22], q: &mut [u8; 32], d: &mut [f32; 2], m: &mut [f32; 2]) {
     let scale = half_at(block, 0);
     nibbles(&block[6..], q);
     fifth_bits(&block[2..6], q);
@@ -123,7 +118,7 @@ fn q5_0(block: &[u8; 22], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
 }
 
 #[inline(always)]
-fn q5_1(block: &[u8; 24], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
+fn q5_1(block: &[u8; 24], q: &mut [u8; 32], d: &mut [f32; 2], m: &mut [f32; 2]) {
     nibbles(&block[8..], q);
     fifth_bits(&block[4..8], q);
     d.fill(half_at(block, 0));
@@ -131,7 +126,7 @@ fn q5_1(block: &[u8; 24], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
 }
 
 #[inline(always)]
-fn q8_0(block: &[u8; 34], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
+fn q8_0(block: &[u8; 34], q: &mut [u8; 32], d: &mut [f32; 2], m: &mut [f32; 2]) {
     let scale = half_at(block, 0);
     for j in 0..32 {
         q[j] = block[2 + j] ^ 0x80;
@@ -141,7 +136,7 @@ fn q8_0(block: &[u8; 34], q: &mut [u8; 32], d: &mut [f32], m: &mut [f32]) {
 }
 
 #[inline(always)]
-fn q2_k(block: &[u8; 84], q: &mut [u8; 256], d: &mut [f32], m: &mut [f32]) {
+fn q2_k(block: &[u8; 84], q: &mut [u8; 256], d: &mut [f32; 16], m: &mut [f32; 16]) {
     let (scale, min) = (half_at(block, 80), half_at(block, 82));
     for sub in 0..16 {
         d[sub] = scale * f32::from(block[sub] & 15);
@@ -163,7 +158,7 @@ fn two_bits(packed: &[u8], q: &mut [u8; 256]) {
 }
 
 #[inline(always)]
-fn q3_k(block: &[u8; 110], q: &mut [u8; 256], d: &mut [f32], m: &mut [f32]) {
+fn q3_k(block: &[u8; 110], q: &mut [u8; 256], d: &mut [f32; 16], m: &mut [f32; 16]) {
     let scale = half_at(block, 108);
     two_bits(&block[32..96], q);
     for group in 0..8 {
@@ -182,7 +177,7 @@ fn q3_k(block: &[u8; 110], q: &mut [u8; 256], d: &mut [f32], m: &mut [f32]) {
 
 /// The eight 6-bit scales and minima of Q4_K and Q5_K, each for 32 elements.
 #[inline(always)]
-fn six_bit_scales(block: &[u8], d: &mut [f32], m: &mut [f32]) {
+fn six_bit_scales(block: &[u8], d: &mut [f32; 16], m: &mut [f32; 16]) {
     let (scale, min) = (half_at(block, 0), half_at(block, 2));
     let packed = &block[4..16];
     for group in 0..8 {
@@ -211,13 +206,13 @@ fn four_bits(packed: &[u8], q: &mut [u8; 256]) {
 }
 
 #[inline(always)]
-fn q4_k(block: &[u8; 144], q: &mut [u8; 256], d: &mut [f32], m: &mut [f32]) {
+fn q4_k(block: &[u8; 144], q: &mut [u8; 256], d: &mut [f32; 16], m: &mut [f32; 16]) {
     six_bit_scales(block, d, m);
     four_bits(&block[16..], q);
 }
 
 #[inline(always)]
-fn q5_k(block: &[u8; 176], q: &mut [u8; 256], d: &mut [f32], m: &mut [f32]) {
+fn q5_k(block: &[u8; 176], q: &mut [u8; 256], d: &mut [f32; 16], m: &mut [f32; 16]) {
     six_bit_scales(block, d, m);
     four_bits(&block[48..], q);
     for group in 0..8 {
@@ -228,7 +223,7 @@ fn q5_k(block: &[u8; 176], q: &mut [u8; 256], d: &mut [f32], m: &mut [f32]) {
 }
 
 #[inline(always)]
-fn q6_k(block: &[u8; 210], q: &mut [u8; 256], d: &mut [f32], m: &mut [f32]) {
+fn q6_k(block: &[u8; 210], q: &mut [u8; 256], d: &mut [f32; 16], m: &mut [f32; 16]) {
     let scale = half_at(block, 208);
     for half in 0..2 {
         let (low, high) =

@@ -34,7 +34,7 @@ pub(crate) fn dots_body<A: Arch, const N: usize>(a: &[f32], b: [&[f32]; N]) -> [
     let (blocks, tail) = a.as_chunks::<LANES>();
     for (index, block) in blocks.iter().enumerate() {
         for n in 0..N {
-            let other: &[f32; LANES] = b[n][index * LANES..][..LANES].try_into().unwrap();
+            let other = &b[n][index * LANES..][..LANES];
             for lane in 0..LANES {
                 lanes[n][lane] = A::mul_add(block[lane], other[lane], lanes[n][lane]);
             }
@@ -46,7 +46,11 @@ pub(crate) fn dots_body<A: Arch, const N: usize>(a: &[f32], b: [&[f32]; N]) -> [
             lanes[n][lane] = A::mul_add(a, b, lanes[n][lane]);
         }
     }
-    lanes.map(reduce)
+    let mut sums = [0.0; N];
+    for n in 0..N {
+        sums[n] = reduce(lanes[n]);
+    }
+    sums
 }
 
 multiversion! {

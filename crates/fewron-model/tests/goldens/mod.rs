@@ -8,6 +8,26 @@ pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/goldens")
 }
 
+/// The file of a real model: named by `FEWRON_SMOLLM2` or `FEWRON_GEMMA3`, else in the cache. Says
+/// so when it is in neither place.
+pub fn real_file(name: &str) -> Option<PathBuf> {
+    let (variable, file) = match name {
+        "smollm2" => ("FEWRON_SMOLLM2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+        "gemma3" => ("FEWRON_GEMMA3", "gemma-3-270m-q4_k_m.gguf"),
+        other => panic!("no real model {other}"),
+    };
+    let home = std::env::var_os("FEWRON_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/fewron")));
+    let cached = home.map(|home| home.join("models").join(file));
+    let path = std::env::var_os(variable).map(PathBuf::from).or(cached)?;
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: no {}; `fewron pull {name}` fetches it", path.display());
+    None
+}
+
 pub struct Goldens(Vec<u8>);
 
 impl Goldens {

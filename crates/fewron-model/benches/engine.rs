@@ -1,0 +1,90 @@
+//! Speed of the engine on SmolLM2-135M: prefill, decode, masked decode and backward.
+//!
+//! `cargo bench -p fewron-model` (needs the file in the cache, see `fewron pull smollm2`, or named by
+//! `FEWRON_SMOLLM2`).
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use fewron_model::gguf::Gguf;
+use fewron_model::{Choice, Logits, MaskSource, Model, Pool, Session, Stop, Trace};
+use std::sync::{Arc, OnceLock};
+
+fn main() {
+    divan::main();
+}
+
+fn session(threads: usize) -> Session {
+    static MODEL: OnceLock<Arc<Model>> = OnceLock::new();
+    let model = MODEL.get_or_init(|| {
+        let path =
+            std::env::var_os("FEWRON_SMOLLM2").map(std::path::PathBuf::from).unwrap_or_else(|| {
+                let home = std::env::var("HOME").expect("HOME is set");
+                format!("{home}/.cache/fewron/models/SmolLM2-135M-Instruct.Q4_1.gguf").into()
+            });
+        Arc::new(
+            Model::from_gguf(Gguf::open(&path).expect("the model is in the cache"))
+                .expect("it loads"),
+        )
+    });
+    Session::new(Arc::clone(model), Arc::new(Pool::new(threads)))
+}
+
+fn tokens(n: usize) -> Vec<u32> {
+    (0..n as u32).map(|i| 300 + i * 37 % 20_000).collect()
+}
+
+/// Keeps every fifth neuron.
+struct Fifth;
+
+impl MaskSource for Fifth {
+    fn neurons(&mut self, _: usize, _: usize, kept: &mut Vec<u32>) -> Choice {
+        kept.extend((0..1536).step_by(5));
+        Choice::Listed
+    }
+}
+
+#[divan::bench(args = [1, 2], sample_count = 10)]
+fn prefill_128(bencher: Bencher, threads: usize) {
+    let mut session = session(threads);
+    let tokens = tokens(128);
+    bencher.counter(ItemsCount::new(128usize)).bench_local(|| {
+        session.truncate(0);
+        session.forward(&tokens, None, None, Logits::Last).unwrap()[0]
+    });
+}
+
+#[divan::bench(args = [1, 2], sample_count = 10)]
+fn decode_32(bencher: Bencher, threads: usize) {
+    let mut session = session(threads);
+    session.forward(&tokens(40), None, None, Logits::Last).unwrap();
+    bencher.counter(ItemsCount::new(32usize)).bench_local(|| {
+        session.truncate(40);
+        for token in tokens(32) {
+            session.forward(&[token], None, None, Logits::Last).unwrap();
+        }
+    });
+}
+
+#[divan::bench(args = [1, 2], sample_count = 10)]
+fn decode_32_a_fifth_of_the_neurons(bencher: Bencher, threads: usize) {
+    let mut session = session(threads);
+    session.forward(&tokens(40), None, None, Logits::Last).unwrap();
+    bencher.counter(ItemsCount::new(32usize)).bench_local(|| {
+        session.truncate(40);
+        for token in tokens(32) {
+            session.forward(&[token], Some(&mut Fifth), None, Logits::Last).unwrap();
+        }
+    });
+}
+
+#[divan::bench(args = [1, 31], sample_count = 5)]
+fn backward(bencher: Bencher, steps: usize) {
+    let mut session = session(1);
+    session.forward(&tokens(40), None, None, Logits::Last).unwrap();
+    let mut trace = Trace::new(session.model().config());
+    let inputs = tokens(steps);
+    let logits = session.forward(&inputs, None, Some(&mut trace), Logits::All).unwrap().to_vec();
+    bencher
+        .counter(ItemsCount::new(steps))
+        .bench_local(|| session.backward(&trace, &logits, &inputs, Stop::Everything));
+}
