@@ -1,0 +1,1 @@
+pub fn render(_: &fewron_eval::record::SweepRun) -> String { String::new() }
