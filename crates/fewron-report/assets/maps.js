@@ -172,7 +172,7 @@ function drawActivity() {
   context.textAlign = "right";
   context.fillText(sorted ? "least often kept" : "neuron " + (data.neurons - 1), width, TOP - 8);
   for (let layer = 0; layer < rows.length; layer += 5) context.fillText(layer, LEFT - 8, TOP + (layer + 0.5) * step + 4);
-  drawSummary(summary, data.activity[choices.metric].layers, step);
+  drawSummary(summary, data.activity[choices.metric].layers, summary.offsetTop > canvas.offsetTop + TOP ? 7 : step);
 }
 
 function paintRows(context, rows, left, top, step) {

@@ -26,7 +26,7 @@ use story::Finding;
 /// allowed by their hash alone, and nothing is fetched.
 pub fn render(run: &SweepRun) -> String {
     let series = series::group(run);
-    let finding = story::find(&series);
+    let finding = story::find(&series, story::is_runtime(run));
     let body = html! {
         (page::header(run))
         main #top {
@@ -46,7 +46,7 @@ fn hero(run: &SweepRun, series: &[Series<'_>], finding: Option<&Finding<'_>>) ->
     html! {
         section.hero {
             p.eyebrow { (run.model.name) " · " (story::plural(run.data.samples, "question")) " · " (run.protocol) " protocol" }
-            h1 { (story::headline(finding)) }
+            h1 { (story::headline(finding, story::is_runtime(run))) }
             p.lede { (story::subject(run, series, &series::ratios(run))) }
             @if let Some(finding) = finding { (figures(finding)) }
         }
@@ -66,12 +66,12 @@ fn figures(finding: &Finding<'_>) -> Markup {
                 dd.small { (interval(&percent(agreement.low), &percent(agreement.high))) }
             }
             div {
-                dt { "Neurons off" } dd { (format::ratio(point.ratio)) }
+                dt { "Sparsity" } dd { (format::ratio(point.ratio)) }
                 dd.small { (percent(f64::from(point.actual.bytes))) " of the layers’ bytes skipped" }
             }
             div {
-                dt { "BLEU" } dd { (format!("{:.1}", point.bleu.mean)) }
-                dd.small { (interval(&format!("{:.1}", point.bleu.low), &format!("{:.1}", point.bleu.high))) }
+                dt { "BLEU" } dd { (format::one_decimal(point.bleu.mean)) }
+                dd.small { (interval(&format::one_decimal(point.bleu.low), &format::one_decimal(point.bleu.high))) }
             }
             div {
                 dt { "KL, nats" } dd { (format::number(point.kl.mean)) }
@@ -94,10 +94,11 @@ fn curves(run: &SweepRun, series: &[Series<'_>], finding: Option<&Finding<'_>>) 
                 h3 { "Agreement" span.muted { " share of tokens that stay the dense model’s" } }
                 (chart(Quantity::Agreement, WIDE, "wide"))
                 (chart(Quantity::Agreement, NARROW, "narrow"))
+                p.note { (reading(series)) }
             }
             div.pair {
                 figure.plot {
-                    h3 { "BLEU" span.muted { " of the free-running text, 0 to 100" } }
+                    div.controls { h3 { "BLEU" span.muted { " of the free-running text, 0 to 100" } } }
                     (chart(Quantity::Bleu, HALF, "wide"))
                     (chart(Quantity::Bleu, NARROW, "narrow"))
                 }
@@ -120,6 +121,20 @@ fn curves(run: &SweepRun, series: &[Series<'_>], finding: Option<&Finding<'_>>) 
             (tables::points(run, series))
         }
     }
+}
+
+/// How to read the charts, and which lines hide others.
+fn reading(series: &[Series<'_>]) -> String {
+    let mut text = String::from(
+        "Bands are 95% bootstrap intervals; the ring is the point of the headline; the dotted line \
+         is 95%, the paper’s mark of less than 5% loss.",
+    );
+    for (index, one) in series.iter().enumerate() {
+        for other in series[index + 1..].iter().filter(|other| one.coincides(other)) {
+            text.push_str(&format!(" {} and {} coincide at every point.", one.label, other.label));
+        }
+    }
+    text
 }
 
 /// One button per series: shows or hides it in all charts.

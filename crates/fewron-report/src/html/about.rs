@@ -18,7 +18,7 @@ pub(super) fn section(run: &SweepRun, series: &[Series<'_>]) -> Markup {
                 pre tabindex="0" { code { (run.settings.command) } }
                 button type="button" data-copy=(run.settings.command) { "Copy" }
             }
-            dl.facts { @for (name, value) in facts(run) { div { dt { (name) } dd { (value) } } } }
+            dl.facts { @for (name, value) in facts(run) { div class=[name.ends_with("SHA-256").then_some("hash")] { dt { (name) } dd { (value) } } } }
             (definitions(run, series))
             (units())
         }
@@ -68,9 +68,10 @@ fn definitions(run: &SweepRun, series: &[Series<'_>]) -> Markup {
         @if !names.is_empty() {
             h3 { @if is_runtime(run) { "The policies" } @else { "The metrics" } }
             p.note {
-                "Higher means keep. oᵢ is a neuron’s output, gᵢ the gradient of the label’s \
-                 cross-entropy with respect to it at the last position, ‖g‖ the norm over the layer’s \
-                 units of that kind; oₕ and gₕ are a head’s vectors."
+                "Higher means keep. " (formula("o_i")) " is a neuron’s output, " (formula("g_i"))
+                " the gradient of the label’s cross-entropy with respect to it at the last position, \
+                 ‖g‖ the norm over the layer’s units of that kind; " (formula("o_h")) " and "
+                (formula("g_h")) " are a head’s vectors."
             }
             div.scroll tabindex="0" role="region" aria-label="Definitions" {
                 table.definitions {
@@ -90,7 +91,7 @@ fn definition_row(name: &str) -> Markup {
         tr {
             th scope="row" { (name) }
             @if let Some(known) = definition(name) {
-                td.formula { (known.neuron) } td.formula { (known.head) }
+                td.formula { (formula(known.neuron)) } td.formula { (formula(known.head)) }
                 td { @if known.knows_label { "yes" } @else { "no" } }
                 td.text { (known.note) }
             } @else {
@@ -101,19 +102,49 @@ fn definition_row(name: &str) -> Markup {
     }
 }
 
+/// `g_i` → g with a subscript: one letter or a word after each underscore.
+fn formula(text: &str) -> Markup {
+    let mut parts = text.split('_');
+    let first = parts.next().unwrap_or_default();
+    html! {
+        span.formula {
+            (first)
+            @for part in parts {
+                @let end = part.find(|c: char| !c.is_ascii_lowercase() && c != ',').unwrap_or(part.len());
+                sub { (part[..end]) } (part[end..])
+            }
+        }
+    }
+}
+
 fn units() -> Markup {
     let terms = [
-        ("Sparsity", "Nominal ratio: share of a layer’s units that the mask asks to switch off. \
+        (
+            "Sparsity",
+            "Nominal ratio: share of a layer’s units that the mask asks to switch off. \
           “MLP off” and “Heads off” are what came out; “Paper’s” is heads ⁄ 3 + MLP · 2 ⁄ 3; \
-          “Bytes skipped” is the share of the layers’ weight bytes that need not be read."),
-        ("Agreement", "Share of tokens at which the sparse model’s most likely token is the dense \
-          model’s own, both reading the dense model’s text."),
-        ("KL", "Mean KL(dense‖sparse) per token in nats, on the same text; 0 is the same distribution."),
-        ("BLEU", "Of the sparse model’s free-running text against the dense text, 0 to 100 as \
-          sacreBLEU defines it, mean over samples."),
+          “Bytes” is the share of the layers’ weight bytes that need not be read.",
+        ),
+        (
+            "Agreement",
+            "Share of tokens at which the sparse model’s most likely token is the dense \
+          model’s own, both reading the dense model’s text.",
+        ),
+        (
+            "KL",
+            "Mean KL(dense‖sparse) per token in nats, on the same text; 0 is the same distribution.",
+        ),
+        (
+            "BLEU",
+            "Of the sparse model’s free-running text against the dense text, 0 to 100 as \
+          sacreBLEU defines it, mean over samples.",
+        ),
         ("Intervals", "95% bootstrap over samples."),
-        ("Masks", "Prompt and first token run dense; masks hold from the second generated token on, \
-          in all layers."),
+        (
+            "Masks",
+            "Prompt and first token run dense; masks hold from the second generated token on, \
+          in all layers.",
+        ),
     ];
     html! {
         h3 { "Units" }

@@ -56,7 +56,7 @@ impl Quantity {
     pub(super) fn text(self, value: f64) -> String {
         match self {
             Self::Agreement => format::percent(value, 1),
-            Self::Bleu => format!("{value:.1}"),
+            Self::Bleu => format::one_decimal(value),
             Self::Kl | Self::KlLog => format!("{} nats", format::number(value)),
         }
     }
@@ -77,7 +77,7 @@ pub(super) const WIDE: Frame = Frame { width: 1040.0, height: 440.0, labels: 112
 /// One of two charts side by side.
 pub(super) const HALF: Frame = Frame { width: 504.0, height: 330.0, labels: 88.0, x_ticks: 6 };
 /// Any chart on a phone.
-pub(super) const NARROW: Frame = Frame { width: 350.0, height: 310.0, labels: 74.0, x_ticks: 5 };
+pub(super) const NARROW: Frame = Frame { width: 350.0, height: 310.0, labels: 82.0, x_ticks: 5 };
 
 const LEFT: f64 = 44.0;
 const TOP: f64 = 14.0;
@@ -162,7 +162,7 @@ impl<'a> Chart<'a> {
         let right = self.frame.width - self.frame.labels;
         html! {
             line.target x1=(LEFT) x2=(right) y1=(y) y2=(y) {}
-            text.tick x=(LEFT + 6.0) y=(y + 15.0) { "95%: a loss of 5%" }
+            text.tick.goal x=(LEFT - 8.0) y=(y + 5.0) text-anchor="end" { (format::ratio(TARGET as f32)) }
         }
     }
 
@@ -185,7 +185,9 @@ impl<'a> Chart<'a> {
             .iter()
             .map(|point| (point.ratio, self.quantity.of(point)))
             .filter(|(_, interval)| measured(interval) && value(*interval).is_finite())
-            .map(|(ratio, interval)| (self.x.place(f64::from(ratio)), self.y.place(value(interval))))
+            .map(|(ratio, interval)| {
+                (self.x.place(f64::from(ratio)), self.y.place(value(interval)))
+            })
             .collect()
     }
 

@@ -186,7 +186,7 @@ mod tests {
     fn levels_keep_never_and_always_apart() {
         assert_eq!((level(0), level(255)), ('A', '/'));
         assert_eq!((level(1), level(254)), ('B', '+'));
-        assert!((0..255).all(|f| LEVELS.iter().position(|l| char::from(*l) == level(f)) 
+        assert!((0..255).all(|f| LEVELS.iter().position(|l| char::from(*l) == level(f))
             <= LEVELS.iter().position(|l| char::from(*l) == level(f + 1))));
     }
 

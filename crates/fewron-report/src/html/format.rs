@@ -7,10 +7,10 @@ pub(super) fn percent(share: f64, digits: usize) -> String {
     }
     let percent = share * 100.0;
     let step = 0.1_f64.powi(digits as i32);
-    if percent < 100.0 && percent > 100.0 - step / 2.0 {
+    if percent < 100.0 && percent > 100.0 - step / 2.0 - 1e-9 {
         return format!(">{:.digits$}%", 100.0 - step);
     }
-    if percent > 0.0 && percent < step / 2.0 {
+    if percent > 0.0 && percent < step / 2.0 + 1e-9 {
         return format!("<{step:.digits$}%");
     }
     format!("{percent:.digits$}%")
@@ -40,6 +40,11 @@ pub(super) fn number(value: f64) -> String {
         size if size < 10.0 => format!("{value:.3}"),
         _ => format!("{value:.1}"),
     }
+}
+
+/// One decimal, as BLEU is written; `–` when there is no number.
+pub(super) fn one_decimal(value: f64) -> String {
+    if value.is_finite() { format!("{value:.1}") } else { "–".to_owned() }
 }
 
 /// `134515008` → `134.5 M`.
@@ -96,6 +101,7 @@ mod tests {
     fn percents_never_claim_all_or_nothing() {
         assert_eq!(percent(0.961, 1), "96.1%");
         assert_eq!(percent(0.9999, 1), ">99.9%");
+        assert_eq!(percent(0.9995, 1), ">99.9%");
         assert_eq!(percent(1.0, 1), "100.0%");
         assert_eq!(percent(0.0001, 1), "<0.1%");
         assert_eq!(percent(f64::NAN, 1), "–");

@@ -11,8 +11,8 @@ use super::story::{Finding, is_runtime};
 const WIDTH: f64 = 440.0;
 const ROW: f64 = 30.0;
 const LEFT: f64 = 48.0;
-const RIGHT: f64 = WIDTH - 16.0;
-const TOP: f64 = 26.0;
+const RIGHT: f64 = WIDTH - 22.0;
+const TOP: f64 = 30.0;
 
 /// The section, or nothing when no point was measured.
 pub(super) fn section(
@@ -152,14 +152,17 @@ fn dumbbells(series: &Series<'_>) -> Markup {
             figcaption {
                 b class={ "swatch s" (series.slot) } { (series.label) } " " span.muted { (label) }
             }
-            svg.chart.dumbbell class={ "s" (series.slot) } viewBox=(format!("0 0 {WIDTH} {height}"))
+            svg class={ "chart dumbbell s" (series.slot) } viewBox=(format!("0 0 {WIDTH} {height}"))
                 role="img" aria-label=(summary(series, &points)) {
                 title { "Agreement and exp(−KL) of " (series.label) " by nominal sparsity" }
                 @for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
                     line.gridline x1=(x(share)) x2=(x(share)) y1=(TOP - 8.0) y2=(height - 24.0) {}
                     text.tick x=(x(share)) y=(height - 8.0) text-anchor="middle" { (percent(share, 0)) }
                 }
-                text.tick x=(LEFT) y="12" { "● agreement   ○ exp(−KL)" }
+                circle.mark cx=(LEFT + 5.0) cy="8" r="4.5" {}
+                text.tick x=(LEFT + 15.0) y="12" { "agreement" }
+                circle.mark.open cx=(LEFT + 95.0) cy="8" r="4.5" {}
+                text.tick x=(LEFT + 105.0) y="12" { "exp(−KL)" }
                 @for (row, point) in points.iter().enumerate() { (one_row(row, point)) }
             }
         }
@@ -181,8 +184,10 @@ fn one_row(row: usize, point: &Point) -> Markup {
             line.span x1=(x(low)) x2=(x(high)) y1=(y) y2=(y) {}
             circle.mark.open cx=(x(likeness)) cy=(y) r="4.5" {}
             circle.mark cx=(x(agreement)) cy=(y) r="4.5" {}
-            @if high - low > 0.04 {
+            @if high - low > 0.04 && low > 0.12 {
                 text.value x=(x(low) - 10.0) y=(y + 4.0) text-anchor="end" { (text(low)) }
+            } @else if high - low > 0.3 {
+                text.value x=(x(low) + 10.0) y=(y + 4.0) { (text(low)) }
             }
             @if high < 0.9 { text.value x=(x(high) + 10.0) y=(y + 4.0) { (text(high)) } }
         }

@@ -116,8 +116,11 @@ fn policy(style: &str, script: &str) -> String {
 fn heat_classes() -> String {
     let mut css = String::new();
     for step in 0..=20 {
-        let (from, to, share) =
-            if step <= 10 { ("--heat-0", "--heat-1", step * 10) } else { ("--heat-1", "--heat-2", (step - 10) * 10) };
+        let (from, to, share) = if step <= 10 {
+            ("--heat-0", "--heat-1", step * 10)
+        } else {
+            ("--heat-1", "--heat-2", (step - 10) * 10)
+        };
         let ink = if step <= 8 { "--heat-ink-low" } else { "--heat-ink-high" };
         let _ = writeln!(
             css,
@@ -133,7 +136,10 @@ fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let word = group.iter().enumerate().fold(0u32, |word, (i, b)| word | u32::from(*b) << (16 - 8 * i));
+        let word = group
+            .iter()
+            .enumerate()
+            .fold(0u32, |word, (i, b)| word | u32::from(*b) << (16 - 8 * i));
         for place in 0..4 {
             let letter = LETTERS[(word >> (18 - 6 * place)) as usize & 63];
             text.push(if place <= group.len() { char::from(letter) } else { '=' });
@@ -148,7 +154,9 @@ mod tests {
 
     #[test]
     fn base64_equals_the_vectors_of_rfc_4648() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
     }

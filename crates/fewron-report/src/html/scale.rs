@@ -96,20 +96,40 @@ pub(super) fn tick_percent(value: f64) -> String {
     format::percent(value, 0)
 }
 
-/// Pushes labels apart so that neighbours are at least `gap` apart and none passes `bottom`.
+/// Moves labels as little as possible so that neighbours are `gap` apart and none passes `bottom`.
+///
+/// Labels that would touch form a block, centred on the mean of where its labels belong.
 pub(super) fn spread(places: &[f64], gap: f64, bottom: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..places.len()).collect();
     order.sort_by(|a, b| places[*a].total_cmp(&places[*b]));
-    let mut spread = places.to_vec();
-    for pair in order.windows(2) {
-        spread[pair[1]] = spread[pair[1]].max(spread[pair[0]] + gap);
+    // Blocks of (top, labels); the last may swallow those above it.
+    let mut blocks: Vec<(f64, Vec<usize>)> = Vec::new();
+    for index in order {
+        let mut block = vec![index];
+        let mut top = block_top(&block, places, gap, bottom);
+        while let Some((above, labels)) = blocks.pop() {
+            if above + labels.len() as f64 * gap <= top {
+                blocks.push((above, labels));
+                break;
+            }
+            block.splice(0..0, labels);
+            top = block_top(&block, places, gap, bottom);
+        }
+        blocks.push((top, block));
     }
-    let mut limit = bottom;
-    for index in order.into_iter().rev() {
-        spread[index] = spread[index].min(limit);
-        limit = spread[index] - gap;
+    let mut spread = vec![0.0; places.len()];
+    for (top, block) in blocks {
+        for (row, index) in block.into_iter().enumerate() {
+            spread[index] = top + row as f64 * gap;
+        }
     }
     spread
+}
+
+fn block_top(block: &[usize], places: &[f64], gap: f64, bottom: f64) -> f64 {
+    let height = (block.len() - 1) as f64 * gap;
+    let middle = block.iter().map(|index| places[*index]).sum::<f64>() / block.len() as f64;
+    (middle - height / 2.0).min(bottom - height)
 }
 
 #[cfg(test)]
@@ -131,7 +151,11 @@ mod tests {
 
     #[test]
     fn spread_keeps_order_and_distance() {
-        assert_eq!(spread(&[10.0, 11.0, 50.0], 12.0, 100.0), [10.0, 22.0, 50.0]);
+        assert_eq!(spread(&[10.0, 12.0, 50.0], 12.0, 100.0), [5.0, 17.0, 50.0]);
+        assert_eq!(
+            spread(&[20.0, 20.0, 28.0], 12.0, 100.0),
+            [10.666_666_666_666_668, 22.666_666_666_666_668, 34.666_666_666_666_67]
+        );
         assert_eq!(spread(&[99.0, 98.0], 12.0, 100.0), [100.0, 88.0]);
     }
 }

@@ -35,6 +35,14 @@ impl<'a> Series<'a> {
     pub(super) fn at(&self, ratio: f32) -> Option<&'a Point> {
         self.points.iter().copied().find(|point| same_ratio(point.ratio, ratio))
     }
+
+    /// Whether both have the same agreement at the same ratios: one line hides the other.
+    pub(super) fn coincides(&self, other: &Series<'_>) -> bool {
+        self.points.len() == other.points.len()
+            && self.points.iter().zip(&other.points).all(|(a, b)| {
+                same_ratio(a.ratio, b.ratio) && (a.agreement.mean - b.agreement.mean).abs() < 1e-9
+            })
+    }
 }
 
 /// Whether two nominal ratios are the same but for rounding.

@@ -21,10 +21,16 @@ pub(super) struct Finding<'a> {
     pub(super) rival: Option<&'a Point>,
 }
 
+/// References that save nothing at run time: never the hero of a runtime run with real policies.
+const REFERENCES: [&str; 3] = ["magnitude", "random", "dense"];
+
 /// Picks the finding; `None` when nothing was measured.
-pub(super) fn find<'a>(series: &[Series<'a>]) -> Option<Finding<'a>> {
+pub(super) fn find<'a>(series: &[Series<'a>], runtime: bool) -> Option<Finding<'a>> {
+    let reference = |one: &Series<'_>| runtime && REFERENCES.contains(&one.name);
+    let real = series.iter().any(|one| !reference(one));
     let all = || {
-        series.iter().enumerate().flat_map(|(index, one)| {
+        let series = series.iter().enumerate().filter(|(_, one)| !real || !reference(one));
+        series.flat_map(|(index, one)| {
             one.points.iter().filter(|p| measured(&p.agreement)).map(move |point| (index, *point))
         })
     };
@@ -32,11 +38,12 @@ pub(super) fn find<'a>(series: &[Series<'a>]) -> Option<Finding<'a>> {
     let sparse = all().any(|(_, point)| point.ratio > 0.0);
     let candidates = || all().filter(|(_, point)| !sparse || point.ratio > 0.0);
     let by_agreement = |a: &Point, b: &Point| a.agreement.mean.total_cmp(&b.agreement.mean);
-    let best = candidates().filter(|(_, point)| point.agreement.mean >= TARGET).max_by(
-        |(_, a), (_, b)| a.ratio.total_cmp(&b.ratio).then(by_agreement(a, b)),
-    );
+    let best = candidates()
+        .filter(|(_, point)| point.agreement.mean >= TARGET)
+        .max_by(|(_, a), (_, b)| a.ratio.total_cmp(&b.ratio).then(by_agreement(a, b)));
     let reached = best.is_some();
-    let (index, hero) = best.or_else(|| candidates().max_by(|(_, a), (_, b)| by_agreement(a, b)))?;
+    let (index, hero) =
+        best.or_else(|| candidates().max_by(|(_, a), (_, b)| by_agreement(a, b)))?;
     Some(Finding { series: index, hero, reached, rival: rival(series, index, hero) })
 }
 
@@ -56,7 +63,7 @@ fn rival<'a>(series: &[Series<'a>], hero_series: usize, hero: &Point) -> Option<
 }
 
 /// The finding as a sentence.
-pub(super) fn headline(finding: Option<&Finding<'_>>) -> String {
+pub(super) fn headline(finding: Option<&Finding<'_>>, runtime: bool) -> String {
     let Some(finding) = finding else {
         return "Nothing was measured yet.".to_owned();
     };
@@ -71,12 +78,17 @@ pub(super) fn headline(finding: Option<&Finding<'_>>) -> String {
         format!("At {at} sparsity {name} keeps {share} of the answers’ tokens")
     } else {
         format!(
-            "Nothing kept {} of the answers’ tokens; {name} came closest with {share} at {at} sparsity",
+            "No {} kept {} of the answers’ tokens; {name} came closest with {share} at {at} sparsity",
+            if runtime { "policy" } else { "metric" },
             percent_short(TARGET)
         )
     };
     if let Some(rival) = finding.rival {
-        let (name, share) = (words(rival.name()), percent_short(rival.agreement.mean));
+        let share = percent_short(rival.agreement.mean);
+        let name = match rival.name() {
+            "magnitude" if runtime => "exact magnitude, a reference that computes every neuron,",
+            name => words(name),
+        };
         sentence.push_str(&format!("; {name} keeps {share}"));
     }
     sentence.push('.');
@@ -101,10 +113,9 @@ pub(super) fn subject(run: &SweepRun, series: &[Series<'_>], ratios: &[f32]) -> 
         _ => kind.to_owned(),
     };
     format!(
-        "{} switched off {what} of {} in every layer, {span}. Each sparse model answered {} of “{}” \
+        "{} switched off {what} in every layer of the model, {span}. Each sparse model answered {} of “{}” \
          and was held against the dense model’s own greedy answers, {} tokens per point.",
         capital(&format!("{} {kinds}", super::format::word(series.len()))),
-        run.model.name,
         plural(run.data.samples, "question"),
         run.data.name,
         super::format::count(run.data.tokens),

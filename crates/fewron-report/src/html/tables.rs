@@ -3,7 +3,7 @@
 use fewron_eval::record::{Interval, Overlap, Point, SweepRun};
 use maud::{Markup, html};
 
-use super::format::{number, percent, ratio};
+use super::format::{number, one_decimal, percent, ratio};
 use super::names::knows_label;
 use super::series::{Series, measured};
 use super::story::is_runtime;
@@ -12,13 +12,13 @@ use super::story::is_runtime;
 pub(super) fn points(run: &SweepRun, series: &[Series<'_>]) -> Markup {
     let kind = if is_runtime(run) { "Policy" } else { "Metric" };
     html! {
+        p.note.above { "All points with 95% bootstrap intervals. Choose a column to sort by it." }
         div.scroll.tall tabindex="0" role="region" aria-label="All points, sortable" {
             table #points.sortable {
-                caption.quiet { "All points with 95% bootstrap intervals. Choose a column to sort." }
                 thead { tr {
                     (column(kind)) (column("Sparsity"))
-                    (column("MLP off")) (column("Heads off")) (column("Paper’s")) (column("Bytes skipped"))
-                    (column("Agreement")) th.plot aria-hidden="true" {} (column("KL, nats")) (column("BLEU"))
+                    (column("MLP off")) (column("Heads off")) (column("Paper’s")) (column("Bytes"))
+                    (column("Agreement, %")) th.plot aria-hidden="true" {} (column("KL, nats")) (column("BLEU"))
                 } }
                 tbody {
                     @for one in series { @for point in &one.points { (row(one, point)) } }
@@ -40,14 +40,19 @@ fn row(one: &Series<'_>, point: &Point) -> Markup {
             th scope="row" data-v=(one.label) { b class={ "swatch s" (one.slot) } { (one.label) } }
             td data-v=(point.ratio) { (ratio(point.ratio)) }
             @for value in [actual.mlp, actual.heads, actual.paper, actual.bytes] {
-                td data-v=(value) { (share(value)) }
+                td data-v=[sort_key(f64::from(value))] { (share(value)) }
             }
-            td data-v=(point.agreement.mean) { (with_interval(point.agreement, |v| percent(v, 1))) }
+            td data-v=[sort_key(point.agreement.mean)] { (with_interval(point.agreement, |v| percent(v, 1).replace('%', ""))) }
             td.plot aria-hidden="true" { (whisker(point.agreement, one.slot)) }
-            td data-v=(point.kl.mean) { (with_interval(point.kl, number)) }
-            td data-v=(point.bleu.mean) { (with_interval(point.bleu, |v| format!("{v:.1}"))) }
+            td data-v=[sort_key(point.kl.mean)] { (with_interval(point.kl, number)) }
+            td data-v=[sort_key(point.bleu.mean)] { (with_interval(point.bleu, one_decimal)) }
         }
     }
+}
+
+/// What the table sorts by; a value that is no number has none and goes last.
+fn sort_key(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
 }
 
 fn with_interval(interval: Interval, text: impl Fn(f64) -> String) -> Markup {
@@ -64,7 +69,7 @@ fn whisker(interval: Interval, slot: usize) -> Markup {
     let x = |share: f64| (share.clamp(0.0, 1.0) * 900.0).round() / 10.0 + 5.0;
     html! {
         @if measured(&interval) {
-            svg class={ "whisker s" (slot) } viewBox="0 0 100 14" width="100" height="14" {
+            svg class={ "whisker s" (slot) } viewBox="0 0 100 14" width="92" height="13" {
                 line.rail x1="5" x2="95" y1="7" y2="7" {}
                 line.line x1=(x(interval.low)) x2=(x(interval.high)) y1="7" y2="7" {}
                 circle.mark cx=(x(interval.mean)) cy="7" r="3.5" {}

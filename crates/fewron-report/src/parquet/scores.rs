@@ -153,7 +153,8 @@ fn expand<T: DataType>(
     value: impl Fn(&Block, usize) -> T::T,
 ) -> ParquetResult<()> {
     let value = &value;
-    let mut rows = blocks.iter().flat_map(|block| (0..block.rows).map(move |row| value(block, row)));
+    let mut rows =
+        blocks.iter().flat_map(|block| (0..block.rows).map(move |row| value(block, row)));
     let chunks = std::iter::from_fn(|| {
         let chunk: Vec<T::T> = rows.by_ref().take(CHUNK_ROWS).collect();
         (!chunk.is_empty()).then_some(chunk)

@@ -92,10 +92,8 @@ impl NeuronStats {
             return Err(ReportError::NotFinite { layer, kind, unit, value: scores[unit] });
         }
         let ratios = self.ratios.len();
-        let entry = self
-            .layers
-            .entry((layer, kind))
-            .or_insert_with(|| Layer::new(scores.len(), ratios));
+        let entry =
+            self.layers.entry((layer, kind)).or_insert_with(|| Layer::new(scores.len(), ratios));
         let expected = entry.units.len();
         if expected != scores.len() {
             return Err(ReportError::UnitCount { layer, kind, expected, got: scores.len() });
@@ -178,7 +176,8 @@ impl NeuronStats {
         let ints = |value: fn(&UnitStats) -> u32| -> Vec<i32> {
             rows.iter().map(|row| value(row).cast_signed()).collect()
         };
-        let floats = |value: fn(&UnitStats) -> f32| -> Vec<f32> { rows.iter().map(value).collect() };
+        let floats =
+            |value: fn(&UnitStats) -> f32| -> Vec<f32> { rows.iter().map(value).collect() };
         let kinds: Vec<ByteArray> = rows.iter().map(|row| row.kind.as_str().into()).collect();
         let tokens: Vec<i64> = rows.iter().map(|row| row.tokens.cast_signed()).collect();
         write_column::<Int32Type>(group, [ints(|row| row.layer)].iter())?;

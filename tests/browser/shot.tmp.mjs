@@ -1,0 +1,11 @@
+import { launch, open } from "./browser.mjs";
+import { pathToFileURL } from "node:url";
+const [,, file, out, w, h, dark, top, media] = process.argv;
+const b = await launch();
+const v = await open(b, pathToFileURL(file).href, { width: +w, height: +h, dark: dark === "dark" });
+if (media) await v.page.emulateMedia({ media });
+await v.page.evaluate((t) => scrollTo({ top: t, behavior: "instant" }), +top);
+await v.page.waitForTimeout(150);
+await v.page.screenshot({ path: out, fullPage: media === "print" });
+console.log(v.errors, v.requests, await v.page.evaluate(() => document.documentElement.scrollWidth));
+await b.close();
