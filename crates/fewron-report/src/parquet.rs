@@ -6,6 +6,7 @@
 
 mod scores;
 mod stats;
+mod stats_files;
 
 use std::fmt;
 
