@@ -162,6 +162,12 @@ describe("controls", () => {
     assert.match(await kept.locator("title").textContent(), /heads/);
   });
 
+  it("keeps the summary of the neuron map level with its rows", async () => {
+    const canvas = await page.locator("#activity-map").boundingBox();
+    const summary = await page.locator("#activity-summary svg").boundingBox();
+    assert.ok(Math.abs(canvas.y - summary.y) < 1 && Math.abs(canvas.height - summary.height) < 2);
+  });
+
   it("works from the keyboard", async () => {
     await page.locator("svg.chart[data-quantity=agreement]:visible").focus();
     await page.keyboard.press("ArrowLeft");

@@ -172,8 +172,11 @@ function drawActivity() {
   context.textAlign = "right";
   context.fillText(sorted ? "least often kept" : "neuron " + (data.neurons - 1), width, TOP - 8);
   for (let layer = 0; layer < rows.length; layer += 5) context.fillText(layer, LEFT - 8, TOP + (layer + 0.5) * step + 4);
-  drawSummary(summary, data.activity[choices.metric].layers, summary.offsetTop > canvas.offsetTop + TOP ? 7 : step);
+  drawSummary(summary, data.activity[choices.metric].layers, isStacked(summary, canvas) ? 7 : step);
 }
+
+// On a phone the summary stands below the map and need not keep level with it.
+const isStacked = (summary, canvas) => summary.getBoundingClientRect().top > canvas.getBoundingClientRect().top + TOP;
 
 function paintRows(context, rows, left, top, step) {
   const colours = palette();

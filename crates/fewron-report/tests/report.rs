@@ -58,8 +58,8 @@ fn headline_of_the_oracle_names_the_highest_ratio_within_five_percent() {
 fn headline_of_the_runtime_protocol_names_policies() {
     assert_eq!(
         headline(&fixture::runtime()),
-        "At 30% sparsity gate+comp64 keeps 95% of the answers’ tokens; exact magnitude, a reference \
-         that computes every neuron, keeps 96%."
+        "At 30% sparsity gate+comp64 keeps 95% of the answers’ tokens; exact magnitude, which \
+         computes every neuron, keeps 96%."
     );
     let page = render(&fixture::runtime());
     assert!(page.contains("Masks that never saw the answer"));

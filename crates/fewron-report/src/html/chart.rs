@@ -128,7 +128,9 @@ impl<'a> Chart<'a> {
                 (self.grid())
                 @if self.quantity == Quantity::Agreement { (self.target()) }
                 line.cross x1="0" x2="0" y1=(TOP) y2=(height - BOTTOM) visibility="hidden" {}
-                @for one in self.series.iter().rev() { (self.one_series(one)) }
+                @for (index, one) in self.series.iter().enumerate().rev() {
+                    (self.one_series(one, finding.is_some_and(|finding| finding.series == index)))
+                }
                 (self.labels())
                 @if let Some(finding) = finding { (self.callout(finding)) }
             }
@@ -166,10 +168,10 @@ impl<'a> Chart<'a> {
         }
     }
 
-    fn one_series(&self, one: &Series<'_>) -> Markup {
+    fn one_series(&self, one: &Series<'_>, hero: bool) -> Markup {
         let points: Vec<(f64, f64)> = self.places(one, |interval| interval.mean);
         html! {
-            g class={ "series s" (one.slot) } data-series=(one.label) {
+            g class={ "series s" (one.slot) @if hero { " hero" } } data-series=(one.label) {
                 @if points.len() > 1 {
                     polygon.band points=(self.band(one)) {}
                     polyline.line points=(path(&points)) {}

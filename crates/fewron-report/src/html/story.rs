@@ -86,7 +86,7 @@ pub(super) fn headline(finding: Option<&Finding<'_>>, runtime: bool) -> String {
     if let Some(rival) = finding.rival {
         let share = percent_short(rival.agreement.mean);
         let name = match rival.name() {
-            "magnitude" if runtime => "exact magnitude, a reference that computes every neuron,",
+            "magnitude" if runtime => "exact magnitude, which computes every neuron,",
             name => words(name),
         };
         sentence.push_str(&format!("; {name} keeps {share}"));
