@@ -36,9 +36,9 @@ fn pattern(text: &str) -> Regex {
 /// How byte-level BPE cuts text into words (`tokenizer.ggml.pre`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PreTokenizer {
-    /// GPT-2, Phi.
+    /// GPT-2, Phi, OLMo.
     Gpt2,
-    /// SmolLM: every digit alone, then GPT-2.
+    /// SmolLM, StarCoder: every digit alone, then GPT-2.
     Smollm,
     /// Qwen2 to Qwen3.
     Qwen2,
@@ -47,10 +47,15 @@ pub(super) enum PreTokenizer {
 }
 
 impl PreTokenizer {
-    const NAMES: [(&str, PreTokenizer); 9] = [
+    const NAMES: [(&str, PreTokenizer); 14] = [
         ("gpt-2", PreTokenizer::Gpt2),
         ("phi-2", PreTokenizer::Gpt2),
+        ("mpt", PreTokenizer::Gpt2),
+        ("olmo", PreTokenizer::Gpt2),
         ("smollm", PreTokenizer::Smollm),
+        ("starcoder", PreTokenizer::Smollm),
+        ("refact", PreTokenizer::Smollm),
+        ("command-r", PreTokenizer::Smollm),
         ("qwen2", PreTokenizer::Qwen2),
         ("deepseek-r1-qwen", PreTokenizer::Qwen2),
         ("llama-bpe", PreTokenizer::Llama3),

@@ -1,0 +1,6 @@
+//! Tokenizers and chat templates against reference implementations, on real model files.
+
+mod chats;
+mod corpus;
+mod support;
+mod vectors;
