@@ -263,3 +263,6 @@ impl Tokenizer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

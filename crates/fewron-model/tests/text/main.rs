@@ -2,5 +2,6 @@
 
 mod chats;
 mod corpus;
+mod files;
 mod support;
 mod vectors;
