@@ -2,8 +2,8 @@
 //!
 //! Two kinds exist: byte-level BPE (`gpt2`: SmolLM, Llama 3, Qwen, Phi) and SentencePiece BPE
 //! (`llama`: Gemma, Llama 2, TinyLlama). Text is first cut at special tokens, then (byte-level) into
-//! words, and each part goes through the BPE model of the `tokenizers` crate. Ids equal those of
-//! `transformers` with the model's own `tokenizer.json`.
+//! words. Words merge in the BPE model of the `tokenizers` crate, SentencePiece text by the scores of
+//! its vocabulary. Ids equal those of `transformers` with the model's own `tokenizer.json`.
 //!
 //! Whether a control token typed in text counts as one is always the caller's choice
 //! ([`Specials`]); with [`Specials::Plain`] no text can produce one.
@@ -12,6 +12,7 @@ mod bpe;
 mod bytes;
 mod decode;
 mod error;
+mod sentencepiece;
 mod specials;
 mod split;
 mod vocab;
@@ -25,6 +26,7 @@ pub use decode::Decoder;
 pub use error::TokenizerError;
 pub use vocab::TokenType;
 
+use sentencepiece::SentencePiece;
 use specials::{Piece, SpecialMatcher};
 use split::PreTokenizer;
 use vocab::{SpecialIds, Vocab};
@@ -40,8 +42,8 @@ pub enum Specials {
 
 #[derive(Debug)]
 enum Kind {
-    ByteLevel { pre: PreTokenizer, pre_name: String },
-    SentencePiece { space_prefix: bool },
+    ByteLevel { pre: PreTokenizer, pre_name: String, bpe: Box<BPE> },
+    SentencePiece { space_prefix: bool, model: SentencePiece },
 }
 
 /// The tokenizer of a model; immutable and shareable between threads.
@@ -49,7 +51,6 @@ enum Kind {
 pub struct Tokenizer {
     kind: Kind,
     vocab: Vocab,
-    bpe: BPE,
     matcher: SpecialMatcher,
     ids: SpecialIds,
     add_bos: bool,
@@ -82,30 +83,30 @@ impl Tokenizer {
         let vocab = Vocab::from_metadata(meta)?;
         let bpe = bpe::byte_level(&vocab, &vocab::merges(meta)?, pre.ignores_merges())?;
         let pre_name = name.unwrap_or_default().to_string();
-        let kind = Kind::ByteLevel { pre, pre_name };
-        Self::assemble(meta, kind, vocab, bpe, pre.adds_bos(), &[])
+        let kind = Kind::ByteLevel { pre, pre_name, bpe: Box::new(bpe) };
+        Self::assemble(meta, kind, vocab, pre.adds_bos(), &[])
     }
 
     fn sentencepiece(meta: Metadata<'_>) -> Result<Self, TokenizerError> {
         let vocab = Vocab::from_metadata(meta)?;
         let scores = vocab::scores(meta, vocab.len())?;
         let unk = SpecialIds::from_metadata(meta, &vocab)?.unk;
-        let bpe = bpe::sentencepiece(&vocab, &scores, unk)?;
+        let model = SentencePiece::new(&vocab, &scores, unk);
         let space_prefix = meta.get("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
         // Converters write user-defined runs of ▁ with spaces; both spellings are the token.
         let also: Vec<(String, u32)> = vocab
             .iter()
             .filter(|(_, text, ty)| *ty == TokenType::UserDefined && text.contains(' '))
-            .map(|(id, text, _)| (bpe::normalize_spaces(text), id))
+            .map(|(id, text, _)| (sentencepiece::normalize_spaces(text), id))
             .collect();
-        Self::assemble(meta, Kind::SentencePiece { space_prefix }, vocab, bpe, true, &also)
+        let kind = Kind::SentencePiece { space_prefix, model };
+        Self::assemble(meta, kind, vocab, true, &also)
     }
 
     fn assemble(
         meta: Metadata<'_>,
         kind: Kind,
         vocab: Vocab,
-        bpe: BPE,
         bos_default: bool,
         also: &[(String, u32)],
     ) -> Result<Self, TokenizerError> {
@@ -113,7 +114,7 @@ impl Tokenizer {
         let asked = meta.get("tokenizer.ggml.add_bos_token")?.unwrap_or(bos_default);
         let matcher = SpecialMatcher::new(&vocab, &ids.ends, also);
         let add_bos = asked && ids.bos.is_some();
-        Ok(Tokenizer { kind, vocab, bpe, matcher, ids, add_bos })
+        Ok(Tokenizer { kind, vocab, matcher, ids, add_bos })
     }
 
     /// The tokens of `text`, without BOS.
@@ -153,20 +154,18 @@ impl Tokenizer {
     }
 
     fn encode_text(&self, text: &str, out: &mut Vec<u32>) {
-        // The model fails only on an unknown token outside its vocabulary, which `bpe` rules out.
-        let mut merge = |word: &str| {
-            out.extend(self.bpe.tokenize(word).unwrap_or_default().iter().map(|t| t.id));
-        };
         match &self.kind {
-            Kind::ByteLevel { pre, .. } => pre.split(text, &mut |word| {
-                merge(&word.bytes().map(bytes::byte_to_char).collect::<String>());
+            Kind::ByteLevel { pre, bpe, .. } => pre.split(text, &mut |word| {
+                let word: String = word.bytes().map(bytes::byte_to_char).collect();
+                // The model can only fail on an unknown token, and this one has none.
+                out.extend(bpe.tokenize(&word).unwrap_or_default().iter().map(|t| t.id));
             }),
-            Kind::SentencePiece { space_prefix } => {
-                let mut spaced = bpe::normalize_spaces(text);
+            Kind::SentencePiece { space_prefix, model } => {
+                let mut spaced = sentencepiece::normalize_spaces(text);
                 if *space_prefix && !text.is_empty() {
-                    spaced.insert(0, bpe::SPACE);
+                    spaced.insert(0, sentencepiece::SPACE);
                 }
-                merge(&spaced);
+                model.encode(&spaced, out);
             }
         }
     }
@@ -179,7 +178,7 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let mut bytes = Vec::new();
         ids.iter().for_each(|&id| self.append_bytes(id, skip_special, &mut bytes));
-        let prefixed = matches!(self.kind, Kind::SentencePiece { space_prefix: true });
+        let prefixed = matches!(self.kind, Kind::SentencePiece { space_prefix: true, .. });
         let bytes = bytes.strip_prefix(b" ").filter(|_| prefixed).unwrap_or(&bytes);
         String::from_utf8_lossy(bytes).into_owned()
     }
@@ -202,7 +201,7 @@ impl Tokenizer {
                 }
             }
             (TokenType::Normal, Kind::SentencePiece { .. }) => {
-                out.extend(text.replace(bpe::SPACE, " ").as_bytes());
+                out.extend(text.replace(sentencepiece::SPACE, " ").as_bytes());
             }
             (TokenType::Byte, _) => match bytes::byte_token(text) {
                 Some(byte) => out.push(byte),

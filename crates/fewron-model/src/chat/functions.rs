@@ -13,6 +13,7 @@ pub(super) fn raise_exception(message: String) -> Result<Value, Error> {
 
 /// `tojson` as `transformers` has it: `json.dumps` without escaping for HTML, with `", "` and
 /// `": "`, or indented.
+#[allow(clippy::needless_pass_by_value)] // minijinja hands keyword arguments over by value
 pub(super) fn tojson(value: &Value, args: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = args.get("indent")?;
     let _: Option<Value> = args.get("ensure_ascii")?;

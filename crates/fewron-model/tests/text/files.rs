@@ -1,6 +1,6 @@
 //! The real model files open, and say what they hold.
 
-use fewron_model::gguf::Gguf;
+use fewron_model::gguf::{Gguf, TensorInfo};
 
 use crate::support;
 
@@ -16,7 +16,7 @@ fn smollm2_opens() {
     let first = down.data[..64].to_vec();
     gguf.release_tensor(down.name);
     assert_eq!(down.data[..64], first);
-    let parameters: usize = gguf.tensors().map(|t| t.elements()).sum();
+    let parameters: usize = gguf.tensors().map(TensorInfo::elements).sum();
     assert_eq!(parameters, 134_515_008);
 }
 

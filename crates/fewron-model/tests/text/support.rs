@@ -11,6 +11,7 @@ fn home() -> PathBuf {
 }
 
 /// The path in `variable`, else `below` in fewron's folder; `None`, and a note, when it is not there.
+#[allow(clippy::print_stderr)]
 pub(crate) fn find(variable: &str, below: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map_or_else(|| home().join(below), PathBuf::from);
     if !path.exists() {
