@@ -196,7 +196,7 @@ impl Index {
     ) -> Result<(), GgufProblem> {
         for tensor in &mut self.tensors {
             let offset = tensor.range.start as u64;
-            if offset % alignment != 0 {
+            if !offset.is_multiple_of(alignment) {
                 let tensor = tensor.name.clone();
                 return Err(GgufProblem::Misaligned { tensor, offset, alignment });
             }

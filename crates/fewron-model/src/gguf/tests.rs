@@ -85,7 +85,7 @@ fn reads_back_tensors_in_ggml_order() {
     assert_eq!(f32::from_le_bytes(w.data[20..].try_into().unwrap()), 5.0);
     assert_eq!(gguf.tensor("q").unwrap().data, [1; 40]);
     assert!(gguf.find_tensor("absent").unwrap().is_none());
-    assert_eq!(gguf.tensors().map(|t| t.elements()).collect::<Vec<_>>(), [6, 64, 32]);
+    assert_eq!(gguf.tensors().map(TensorInfo::elements).collect::<Vec<_>>(), [6, 64, 32]);
 }
 
 #[test]

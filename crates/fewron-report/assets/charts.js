@@ -1,0 +1,89 @@
+// Curves: which series are shown, the KL axis, and a cross line that reads all series at a ratio.
+const shown = new Set(data.series.map((one) => one.label));
+const ratioList = [...new Set(data.series.flatMap((one) => one.points.map((p) => p.ratio)))].sort((a, b) => a - b);
+const formats = {
+  agreement: (v) => percent(v),
+  bleu: (v) => v === null ? "–" : v.toFixed(1),
+  kl: (v) => v === null ? "–" : v < 0.1 ? v.toFixed(4) : v.toFixed(3),
+};
+
+function forSeries(label, act) {
+  for (const part of all(".chart [data-series]")) if (part.dataset.series === label) act(part);
+}
+
+for (const button of all("[data-toggle]")) {
+  const label = button.dataset.toggle;
+  button.addEventListener("click", () => {
+    const on = !shown.has(label);
+    if (on) shown.add(label);
+    else shown.delete(label);
+    button.setAttribute("aria-pressed", on);
+    forSeries(label, (part) => part.classList.toggle("off", !on));
+  });
+  const dim = (on) => {
+    for (const part of all(".chart [data-series]")) part.classList.toggle("dim", on && part.dataset.series !== label);
+  };
+  button.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") dim(true); });
+  button.addEventListener("pointerleave", () => dim(false));
+}
+
+onChoice("axis", (axis) => {
+  for (const panel of all("[data-axis]")) panel.hidden = panel.dataset.axis !== axis;
+});
+
+function readAt(chart, index) {
+  const [first, last, from, to] = chart.dataset.x.split(" ").map(Number);
+  const quantity = chart.dataset.quantity;
+  const ratio = ratioList[index];
+  const x = from + (ratio - first) / (last - first) * (to - from);
+  const cross = chart.querySelector(".cross");
+  cross.setAttribute("x1", x);
+  cross.setAttribute("x2", x);
+  cross.setAttribute("visibility", "visible");
+  const better = quantity === "kl" ? 1 : -1;
+  const rows = data.series
+    .filter((one) => shown.has(one.label))
+    .map((one) => [one, one.points.find((p) => p.ratio === ratio)])
+    .filter(([, point]) => point && point[quantity][0] !== null)
+    .sort(([, a], [, b]) => better * (a[quantity][0] - b[quantity][0]))
+    .map(([one, point]) => {
+      const [mean, low, high] = point[quantity].map(formats[quantity]);
+      return [one.label, mean, "[" + low + ", " + high + "]", one.slot];
+    });
+  const box = chart.getBoundingClientRect();
+  const scale = box.width / chart.viewBox.baseVal.width;
+  return { rows, title: "At " + ratioText(ratio) + " sparsity", x: box.left + x * scale, y: box.top + box.height / 2 };
+}
+
+for (const chart of all(".chart[data-quantity]")) {
+  let index = ratioList.length - 1;
+  const show = (y) => {
+    const read = readAt(chart, index);
+    if (read.rows.length) showTip(read.x, y ?? read.y, read.title, read.rows);
+  };
+  const leave = () => {
+    chart.querySelector(".cross").setAttribute("visibility", "hidden");
+    hideTip();
+  };
+  const move = (event) => {
+    const box = chart.getBoundingClientRect();
+    const [first, last, from, to] = chart.dataset.x.split(" ").map(Number);
+    const x = (event.clientX - box.left) * chart.viewBox.baseVal.width / box.width;
+    const ratio = first + (x - from) / (to - from) * (last - first);
+    const distance = (i) => Math.abs(ratioList[i] - ratio);
+    index = ratioList.reduce((best, _, i) => distance(i) < distance(best) ? i : best, 0);
+    show(event.clientY);
+  };
+  if (!ratioList.length) continue;
+  chart.addEventListener("pointermove", move);
+  chart.addEventListener("pointerdown", move);
+  chart.addEventListener("pointerleave", leave);
+  chart.addEventListener("blur", leave);
+  chart.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    index = Math.max(0, Math.min(ratioList.length - 1, index + step));
+    show();
+  });
+}
