@@ -1,0 +1,15 @@
+//! `fewron attribute`: attribution scores as files.
+
+use std::num::NonZeroUsize;
+
+use anyhow::{Result, bail};
+
+use crate::Outcome;
+use crate::cli::AttributeArgs;
+
+pub(crate) fn run(args: &AttributeArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
+    // ENGINE: the command's work goes here, and the line below goes away.
+    bail!(
+        "`fewron attribute` needs the engine, which this build does not have yet (asked: {args:?}, threads {threads:?})"
+    )
+}

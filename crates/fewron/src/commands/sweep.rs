@@ -1,0 +1,16 @@
+//! `fewron sweep`: quality against sparsity.
+
+use std::num::NonZeroUsize;
+
+use anyhow::{Result, bail};
+
+use crate::Outcome;
+use crate::cli::SweepArgs;
+
+pub(crate) fn run(args: &SweepArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
+    args.check()?;
+    // ENGINE: the command's work goes here, and the line below goes away.
+    bail!(
+        "`fewron sweep` needs the engine, which this build does not have yet (asked: {args:?}, threads {threads:?})"
+    )
+}
