@@ -29,6 +29,16 @@ fn unknown_model() {
         "error: there is no model `smolm2`; did you mean `smollm2`?"
     );
     assert_eq!(line(&["pull", "whale"]), "error: there is no model `whale`; see `fewron models`");
+    assert_eq!(
+        line(&["inspect", "gema3-270m"]),
+        "error: there is no model `gema3-270m`; did you mean `gemma3-270m`?"
+    );
+    assert_eq!(
+        line(&["inspect", "no/such.gguf"]),
+        "error: there is no model file no/such.gguf; for a file on the Hugging Face hub write \
+         hf:org/repo:file"
+    );
+    assert!(line(&["inspect", "src"]).starts_with("error: src is a folder: this version reads"));
     assert!(line(&["pull", "hf:nonsense"]).contains("is not hf:org/repo or hf:org/repo:file.gguf"));
 }
 

@@ -7,5 +7,8 @@ use crate::cli::ReportArgs;
 
 pub(crate) fn run(args: &ReportArgs) -> Result<Outcome> {
     // ENGINE: the command's work goes here, and the line below goes away.
-    bail!("`fewron report` needs the engine, which this build does not have yet (asked: {args:?})")
+    bail!(
+        "`fewron report` needs the report writer, which this build does not have yet ({})",
+        args.run.display()
+    )
 }

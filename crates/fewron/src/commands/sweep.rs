@@ -6,11 +6,14 @@ use anyhow::{Result, bail};
 
 use crate::Outcome;
 use crate::cli::SweepArgs;
+use crate::store;
 
-pub(crate) fn run(args: &SweepArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
+pub(crate) fn run(args: &SweepArgs, _threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.check()?;
+    let model = store::resolve(&args.model)?;
     // ENGINE: the command's work goes here, and the line below goes away.
     bail!(
-        "`fewron sweep` needs the engine, which this build does not have yet (asked: {args:?}, threads {threads:?})"
+        "`fewron sweep` needs the engine, which this build does not have yet ({})",
+        model.path.display()
     )
 }
