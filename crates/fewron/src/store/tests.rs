@@ -1,0 +1,51 @@
+use std::fs;
+
+use super::*;
+
+/// A folder with one whole model file in the cache.
+fn home_with(file: &str, bytes: &[u8]) -> (tempfile::TempDir, Home) {
+    let folder = tempfile::tempdir().unwrap();
+    let home = Home::at(folder.path());
+    fs::create_dir_all(home.models()).unwrap();
+    fs::write(home.models().join(file), bytes).unwrap();
+    (folder, home)
+}
+
+#[test]
+fn hash_is_remembered_until_the_file_changes() {
+    let (folder, home) = home_with("a.gguf", b"abc");
+    let path = home.models().join("a.gguf");
+    let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(hash::file_sha256(&home, &path).unwrap(), abc);
+
+    // A planted memory is believed, so the file was not read again.
+    let memory = fs::read_dir(home.hashes()).unwrap().next().unwrap().unwrap().path();
+    let planted = fs::read_to_string(&memory).unwrap().replace(abc, "planted");
+    fs::write(&memory, planted).unwrap();
+    assert_eq!(hash::file_sha256(&home, &path).unwrap(), "planted");
+
+    fs::write(&path, b"abcd").unwrap();
+    assert_ne!(hash::file_sha256(&home, &path).unwrap(), "planted");
+    drop(folder);
+}
+
+#[test]
+fn cached_files_are_found_by_name_and_stem() {
+    let (_folder, home) = home_with("a.gguf", b"abc");
+    fs::write(home.models().join("a.gguf.part"), b"x").unwrap();
+    fs::create_dir(home.models().join("org--repo")).unwrap();
+    fs::write(home.models().join("org--repo").join("b.gguf"), b"b").unwrap();
+    let names: Vec<_> = home.cached_files().unwrap().into_iter().map(|f| f.name).collect();
+    assert_eq!(names, ["a.gguf", "org--repo/b.gguf"]);
+    assert!(home.cached_file("a").unwrap().is_some());
+    assert!(home.cached_file("org--repo/b.gguf").unwrap().is_some());
+    assert!(home.cached_file("c").unwrap().is_none());
+}
+
+#[test]
+fn names_are_found_in_any_case_and_close_ones_are_suggested() {
+    assert_eq!(registry::find("SmolLM2").unwrap().name, DEFAULT_MODEL);
+    assert_eq!(registry::closest("smolm2"), Some("smollm2"));
+    assert_eq!(registry::closest("gemma3-270"), Some("gemma3-270m"));
+    assert_eq!(registry::closest("whale"), None);
+}

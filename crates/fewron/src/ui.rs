@@ -1,0 +1,117 @@
+//! What the user sees besides results: progress on stderr, and Ctrl-C.
+
+use std::io::IsTerminal;
+use std::process;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ctrl-C was pressed.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
+
+/// Notes the first Ctrl-C for [`interrupted`]; the second one ends the process with code 130.
+pub(crate) fn watch_ctrl_c() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            process::exit(130);
+        }
+    })
+    .context("cannot watch for Ctrl-C")
+}
+
+/// Whether Ctrl-C was pressed.
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// [`Interrupted`] as an error once Ctrl-C was pressed.
+pub(crate) fn check_interrupt() -> Result<(), Interrupted> {
+    if interrupted() { Err(Interrupted) } else { Ok(()) }
+}
+
+/// Prints a line on stderr, above a progress bar if there is one.
+pub(crate) fn note(message: &str) {
+    eprintln!("{message}");
+}
+
+/// What a progress counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Bytes, shown as MiB.
+    Bytes,
+    /// Things: samples, points.
+    #[allow(dead_code, reason = "for the sweep")]
+    Items,
+}
+
+/// Time between the plain lines that stand for the bar where stderr is no terminal.
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Progress with an estimate of the time left: a bar on a terminal, else a line now and then.
+pub(crate) struct Progress {
+    label: String,
+    unit: Unit,
+    total: u64,
+    bar: Option<ProgressBar>,
+    printed: Mutex<Instant>,
+}
+
+impl Progress {
+    /// Starts at 0 of `total`.
+    pub(crate) fn new(label: &str, unit: Unit, total: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar =
+                ProgressBar::new(total).with_style(style(unit)).with_message(label.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        Self { label: label.to_owned(), unit, total, bar, printed: Mutex::new(Instant::now()) }
+    }
+
+    /// Moves to `position` of the total.
+    pub(crate) fn set(&self, position: u64) {
+        match &self.bar {
+            Some(bar) => bar.set_position(position.min(self.total)),
+            None => self.print_now_and_then(position),
+        }
+    }
+
+    fn print_now_and_then(&self, position: u64) {
+        let Ok(mut printed) = self.printed.try_lock() else { return };
+        if printed.elapsed() < PLAIN_EVERY {
+            return;
+        }
+        *printed = Instant::now();
+        let percent = 100 * position / self.total.max(1);
+        let show = |n| match self.unit {
+            Unit::Bytes => HumanBytes(n).to_string(),
+            Unit::Items => n.to_string(),
+        };
+        eprintln!("{}: {percent}% ({} of {})", self.label, show(position), show(self.total));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(unit: Unit) -> ProgressStyle {
+    let template = match unit {
+        Unit::Bytes => "{msg} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
+        Unit::Items => "{msg} [{bar:24}] {pos}/{len} {eta} left",
+    };
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}

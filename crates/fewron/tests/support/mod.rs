@@ -1,0 +1,73 @@
+//! The binary in a home of its own, and a hub on a local socket.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::thread;
+
+use assert_cmd::Command;
+
+/// What a run gave back.
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs `fewron` with a cache of its own and no way to a real hub.
+pub fn fewron(home: &Path, arguments: &[&str]) -> Run {
+    fewron_with(home, "http://127.0.0.1:9", arguments)
+}
+
+/// Runs `fewron` with a cache and a hub.
+pub fn fewron_with(home: &Path, hub: &str, arguments: &[&str]) -> Run {
+    let output = Command::cargo_bin("fewron")
+        .unwrap()
+        .args(arguments)
+        .env("FEWRON_HOME", home)
+        .env("HF_ENDPOINT", hub)
+        .env_remove("HF_TOKEN")
+        .env_remove("http_proxy")
+        .env_remove("HTTP_PROXY")
+        .env_remove("ALL_PROXY")
+        .env_remove("all_proxy")
+        .env("PIP_NO_INDEX", "1")
+        .env("PIP_FIND_LINKS", home)
+        .output()
+        .unwrap();
+    Run {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A hub with one repository, `org/repo`, that lists `listing` and serves `bytes` for any file.
+/// Transfers from the start break off half way; transfers from an offset go to the end.
+pub fn serve_hub(listing: String, bytes: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = answer(stream.unwrap(), listing.as_bytes(), &bytes);
+        }
+    });
+    address
+}
+
+fn answer(mut stream: TcpStream, listing: &[u8], bytes: &[u8]) -> std::io::Result<()> {
+    let lines = BufReader::new(stream.try_clone()?).lines().map_while(Result::ok);
+    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    let offset = head.iter().find_map(|line| {
+        line.to_lowercase().strip_prefix("range: bytes=")?.strip_suffix('-')?.parse::<usize>().ok()
+    });
+    let (status, body, sent) = match (&head[0], offset) {
+        (line, _) if line.contains("/api/models/org/repo/") => ("200 OK", listing, listing.len()),
+        (line, _) if !line.contains("/org/repo/resolve/main/") => ("404 Not Found", &[][..], 0),
+        (_, Some(offset)) => ("206 Partial Content", &bytes[offset..], bytes.len() - offset),
+        (_, None) => ("200 OK", bytes, bytes.len() / 2),
+    };
+    let length = body.len();
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(&body[..sent])
+}
