@@ -180,7 +180,8 @@ impl Pass<'_> {
             let z = &mut self.scratch.z[token * width..][..width];
             self.scratch.kept.clear();
             if let Some(masks) = self.masks.as_mut() {
-                masks.select_heads(layer, self.first_token + token, z, &mut self.scratch.kept);
+                let kept = &mut self.scratch.kept;
+                masks.select_heads(layer, self.first_token + token, z, config.heads, kept);
             }
             keep_only(&self.scratch.kept, dim, z);
         }

@@ -37,9 +37,16 @@ pub trait MaskSource {
         Choice::Dense
     }
 
-    /// Fills `kept` after [`Choice::ByOutput`], from the heads' outputs `[heads, head_dim]`.
-    fn select_heads(&mut self, layer: usize, token: usize, outputs: &[f32], kept: &mut Vec<u32>) {
-        let _ = (layer, token, outputs, kept);
-        unreachable!("select_heads is called only after Choice::ByOutput");
+    /// Fills `kept` after [`Choice::ByOutput`], from the outputs of all `heads`, `[heads, head_dim]`.
+    fn select_heads(
+        &mut self,
+        layer: usize,
+        token: usize,
+        outputs: &[f32],
+        heads: usize,
+        kept: &mut Vec<u32>,
+    ) {
+        let _ = (layer, token, outputs);
+        kept.extend(0..heads as u32);
     }
 }
