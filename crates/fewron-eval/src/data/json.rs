@@ -1,6 +1,7 @@
 //! JSON arrays and JSON lines of question objects.
 
 use serde::Deserialize;
+use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::{LineError, Sample, add_reference, line_at, non_empty};
@@ -17,7 +18,7 @@ struct Item {
     prompt: Option<String>,
     instruction: Option<String>,
     input: Option<String>,
-    answer: Option<String>,
+    answer: Option<Scalar>,
     output: Option<String>,
     #[serde(default)]
     references: Vec<String>,
@@ -25,14 +26,26 @@ struct Item {
     nbestanswers: Vec<String>,
     category: Option<String>,
     main_category: Option<String>,
-    id: Option<Id>,
+    id: Option<Scalar>,
 }
 
+/// A field that files write as text, number or truth value.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Id {
-    Number(u64),
+enum Scalar {
     Text(String),
+    Number(Number),
+    Bool(bool),
+}
+
+impl Scalar {
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Number(number) => number.to_string(),
+            Self::Bool(truth) => truth.to_string(),
+        }
+    }
 }
 
 pub(super) fn parse_lines(text: &str) -> Result<Vec<Sample>, LineError> {
@@ -96,8 +109,10 @@ fn without_position(error: &serde_json::Error) -> String {
 impl Item {
     fn into_sample(self, number: usize) -> Option<Sample> {
         let mut references = Vec::new();
-        let answers = self.answer.iter().chain(&self.output);
-        for answer in answers.chain(&self.references).chain(&self.nbestanswers) {
+        let answer = self.answer.map(Scalar::into_text);
+        for answer in
+            answer.iter().chain(&self.output).chain(&self.references).chain(&self.nbestanswers)
+        {
             add_reference(&mut references, answer);
         }
         let mut question = [self.question, self.prompt, self.instruction]
@@ -107,11 +122,7 @@ impl Item {
         if let Some(input) = self.input.as_deref().and_then(non_empty) {
             question = format!("{question}\n{input}");
         }
-        let id = match self.id {
-            Some(Id::Text(id)) => id,
-            Some(Id::Number(id)) => id.to_string(),
-            None => number.to_string(),
-        };
+        let id = self.id.map_or_else(|| number.to_string(), Scalar::into_text);
         Some(Sample { id, question, references, category: self.category.or(self.main_category) })
     }
 }

@@ -71,6 +71,9 @@ fn json_lines() {
     let samples = load("jsonl", text).unwrap();
     assert_eq!(questions(&samples), ["a", "b"]);
     assert_eq!(samples[0].references, ["x", "y"]);
+    let scalars = r#"{"question": "a", "answer": true, "id": 7}"#;
+    let sample = &load("jsonl", scalars).unwrap()[0];
+    assert_eq!((sample.id.as_str(), sample.references[0].as_str()), ("7", "true"));
     let broken = load("jsonl", "{\"question\": \"a\"}\n\n{\"question\": }\n").unwrap_err();
     assert!(broken.starts_with("file, line 3: expected value; expected an object"), "{broken}");
 }

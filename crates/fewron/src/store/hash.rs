@@ -1,7 +1,7 @@
 //! SHA-256 of files, remembered so that a file is not read twice for it.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -77,10 +77,8 @@ pub(super) fn file_sha256(home: &Home, path: &Path) -> Result<String> {
 /// Writes a small file so that nobody ever sees half of it.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     cache::create_parent(path)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let cannot = || format!("cannot write {}", path.display());
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
-    file.write_all(bytes).with_context(cannot)?;
-    file.persist(path).with_context(cannot)?;
-    Ok(())
+    let temporary = cache::with_suffix(path, &format!(".{}.tmp", std::process::id()));
+    fs::write(&temporary, bytes)
+        .and_then(|()| fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write {}", path.display()))
 }

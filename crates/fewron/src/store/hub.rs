@@ -220,16 +220,8 @@ pub(super) fn download(location: &Location, size: Option<u64>, part: &Path) -> R
         let after = output.seek(SeekFrom::End(0)).with_context(cannot)?;
         let may_retry = after > before && !error.is::<ui::Interrupted>();
         if !may_retry || retries.next().is_none() {
-            drop_if_empty(part);
             return Err(error);
         }
-    }
-}
-
-/// Leaves no empty `.part` file behind.
-fn drop_if_empty(part: &Path) {
-    if part.metadata().is_ok_and(|meta| meta.len() == 0) {
-        let _ = fs::remove_file(part);
     }
 }
 
