@@ -25,7 +25,7 @@ pub struct Activations {
 impl Activations {
     /// Takes over `x`, shape `[tokens, cols]`, and makes its 8-bit form if `quantize` is set.
     pub fn set(&mut self, isa: Isa, x: &[f32], cols: usize, quantize: bool) {
-        assert!(cols > 0 && x.len() % cols == 0, "activations are whole rows of {cols}");
+        assert!(cols > 0 && x.len().is_multiple_of(cols), "activations are whole rows of {cols}");
         self.tokens = x.len() / cols;
         self.cols = cols;
         self.padded = cols.next_multiple_of(64);

@@ -183,7 +183,7 @@ fn quantized_dots_of<A: Arch, const N: usize>(
 ) -> [f32; N] {
     let row = Row { values: &panel.q, scales: &panel.d, offsets: &panel.m };
     let fits = |values: usize, a: &[f32], b: &[f32]| {
-        values % 64 == 0
+        values.is_multiple_of(64)
             && values == row.values.len()
             && a.len() * SUB == values
             && b.len() == a.len()

@@ -227,7 +227,7 @@ impl NeuronMajor {
         assert_eq!((g.len(), out.len()), (tokens * self.outputs, tokens * self.neurons));
         let shared = SharedSlice::new(out);
         pool.split(self.neurons, self.group, |neurons| {
-            backward_rows(isa, self, g, neurons, &shared)
+            backward_rows(isa, self, g, neurons, &shared);
         });
     }
 

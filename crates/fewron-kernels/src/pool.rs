@@ -65,7 +65,7 @@ impl Pool {
         if self.workers.is_empty() {
             return f(0);
         }
-        let _turn = self.turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut job = Job(&f);
         let shared = &*self.shared;
         shared.running.store(self.workers.len(), Ordering::Relaxed);

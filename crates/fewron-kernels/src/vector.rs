@@ -190,7 +190,7 @@ impl Activation {
         match self {
             Activation::Silu => (x, 1.0),
             Activation::GeluTanh => {
-                const C: f32 = 1.595_769_1; // 2√(2/π)
+                const C: f32 = 1.595_769_2; // 2√(2/π)
                 let square = 0.044_715 * x * x;
                 (C * x * (1.0 + square), C * (1.0 + 3.0 * square))
             }

@@ -293,7 +293,7 @@ impl<'a> Keys<'a> {
             rope_scale: 1.0,
             window: Some(self.size("attention.sliding_window")?),
         };
-        let kind = |layer: usize| if (layer + 1) % pattern == 0 { global } else { local };
+        let kind = |layer: usize| if (layer + 1).is_multiple_of(pattern) { global } else { local };
         Ok((0..self.block_count()?).map(kind).collect())
     }
 }

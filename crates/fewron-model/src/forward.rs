@@ -306,7 +306,9 @@ impl Pass<'_> {
         let (model, s) = (self.model, &mut *self.scratch);
         let isa = model.isa();
         let count = s.kept.len();
-        (s.gate.resize(count, 0.0), s.up.resize(count, 0.0), s.post.resize(count, 0.0));
+        for buffer in [&mut s.gate, &mut s.up, &mut s.post] {
+            buffer.resize(count, 0.0);
+        }
         matvec_rows(isa, self.pool, &model.matrix(&l.gate_proj), &s.kept, &s.input, &mut s.gate);
         matvec_rows(isa, self.pool, &model.matrix(&l.up_proj), &s.kept, &s.input, &mut s.up);
         activate(isa, model.config().activation, &s.gate, &mut s.post);
