@@ -5,3 +5,4 @@ pub mod bleu;
 pub mod data;
 pub mod record;
 pub mod stats;
+pub mod sweep;

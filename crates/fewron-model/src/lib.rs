@@ -26,7 +26,7 @@ pub use config::{LayerConfig, ModelConfig, RopePairs};
 pub use error::ModelError;
 pub use fewron_kernels::Pool;
 pub use mask::{Choice, MaskSource};
-pub use model::{BytesPerToken, Model};
+pub use model::{BytesPerToken, LayerBytes, Model};
 pub use probe::{Probe, Site};
 pub use session::{Logits, Resume, Session};
 pub use trace::Trace;

@@ -73,6 +73,30 @@ pub struct BytesPerToken {
     pub head: usize,
 }
 
+/// Bytes of a layer's matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LayerBytes {
+    /// Query projection.
+    pub query: usize,
+    /// Key and value projections.
+    pub key_value: usize,
+    /// Output projection of attention.
+    pub output: usize,
+    /// Gate projection.
+    pub gate: usize,
+    /// Up projection.
+    pub up: usize,
+    /// Down projection.
+    pub down: usize,
+}
+
+impl LayerBytes {
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.query + self.key_value + self.output + self.gate + self.up + self.down
+    }
+}
+
 impl BytesPerToken {
     /// All of it.
     pub fn total(&self) -> usize {
@@ -151,17 +175,23 @@ impl Model {
 
     /// Weight bytes that a dense token reads, as the file stores them.
     pub fn bytes_per_token(&self) -> BytesPerToken {
-        let attention = |l: &Layer| {
-            [&l.q_proj, &l.k_proj, &l.v_proj, &l.o_proj]
-                .iter()
-                .map(|w| w.len_bytes())
-                .sum::<usize>()
-        };
-        let mlp = |l: &Layer| l.gate_proj.len_bytes() + l.up_proj.len_bytes() + l.down_bytes;
-        BytesPerToken {
-            attention: self.layers.iter().map(attention).sum(),
-            mlp: self.layers.iter().map(mlp).sum(),
-            head: self.output.len_bytes(),
+        let layers = (0..self.layers.len()).map(|layer| self.layer_bytes(layer));
+        let (attention, mlp) = layers.fold((0, 0), |(attention, mlp), l| {
+            (attention + l.query + l.key_value + l.output, mlp + l.gate + l.up + l.down)
+        });
+        BytesPerToken { attention, mlp, head: self.output.len_bytes() }
+    }
+
+    /// Bytes of a layer's matrices, as the file stores them.
+    pub fn layer_bytes(&self, layer: usize) -> LayerBytes {
+        let l = &self.layers[layer];
+        LayerBytes {
+            query: l.q_proj.len_bytes(),
+            key_value: l.k_proj.len_bytes() + l.v_proj.len_bytes(),
+            output: l.o_proj.len_bytes(),
+            gate: l.gate_proj.len_bytes(),
+            up: l.up_proj.len_bytes(),
+            down: l.down_bytes,
         }
     }
 

@@ -1,0 +1,149 @@
+//! Dense answers, teacher-forced and free-running sparse ones.
+
+use super::Text;
+use fewron_kernels::{kl_divergence, log_sum_exp};
+use fewron_model::sampler::argmax;
+use fewron_model::{Logits, MaskSource, ModelError, Session, Trace};
+
+/// A dense greedy answer with everything the masks are judged by.
+pub(super) struct Dense {
+    /// The answer's tokens, its end token last if it has one: y₀ … yₙ₋₁.
+    pub(super) tokens: Vec<u32>,
+    /// Tokens of the prompt.
+    pub(super) prompt_len: usize,
+    /// The steps that predict y₁ … yₙ₋₁ from y₀ … yₙ₋₂.
+    pub(super) trace: Trace,
+    /// Their logits, `[n − 1, vocab]`.
+    pub(super) logits: Vec<f32>,
+    /// Their log-normalisers.
+    pub(super) norms: Vec<f32>,
+}
+
+impl Dense {
+    /// Answers a prompt greedily; leaves the whole text in the session.
+    pub(super) fn answer(
+        session: &mut Session,
+        text: &dyn Text,
+        prompt: &[u32],
+        max_new_tokens: usize,
+    ) -> Result<Self, ModelError> {
+        session.truncate(0);
+        let mut trace = Trace::new(session.model().config());
+        let (mut logits, mut norms) = (Vec::new(), Vec::new());
+        let isa = session.model().isa();
+        let mut tokens = vec![argmax(session.forward(prompt, None, None, Logits::Last)?)];
+        while tokens.len() < max_new_tokens {
+            let last = tokens[tokens.len() - 1];
+            if text.is_end(last) {
+                break;
+            }
+            let row = session.forward(&[last], None, Some(&mut trace), Logits::Last)?;
+            tokens.push(argmax(row));
+            norms.push(log_sum_exp(isa, row));
+            logits.extend_from_slice(row);
+        }
+        Ok(Self { tokens, prompt_len: prompt.len(), trace, logits, norms })
+    }
+
+    /// The labels of the masked steps: y₁ … yₙ₋₁.
+    pub(super) fn labels(&self) -> &[u32] {
+        &self.tokens[1..]
+    }
+
+    /// The inputs of the masked steps: y₀ … yₙ₋₂.
+    fn inputs(&self) -> &[u32] {
+        &self.tokens[..self.tokens.len() - 1]
+    }
+}
+
+/// What the teacher-forced run of one mask shows.
+pub(super) struct Forced {
+    /// Greedy token of each masked step.
+    pub(super) predicted: Vec<u32>,
+    /// Steps whose greedy token is the label.
+    pub(super) agree: u32,
+    /// Σ KL(dense‖sparse) over the steps, in nats.
+    pub(super) kl: f64,
+}
+
+/// Runs the dense answer's tokens through the masked model, in one batch.
+pub(super) fn teacher_forced(
+    session: &mut Session,
+    dense: &Dense,
+    masks: &mut dyn MaskSource,
+) -> Result<Forced, ModelError> {
+    session.truncate(dense.prompt_len);
+    let (isa, vocab) = (session.model().isa(), session.model().config().vocab);
+    let logits = session.forward(dense.inputs(), Some(masks), None, Logits::All)?;
+    let mut forced = Forced { predicted: Vec::new(), agree: 0, kl: 0.0 };
+    let rows = logits.chunks_exact(vocab).zip(dense.logits.chunks_exact(vocab));
+    for ((row, dense_row), (&norm, &label)) in rows.zip(dense.norms.iter().zip(dense.labels())) {
+        let token = argmax(row);
+        forced.predicted.push(token);
+        forced.agree += u32::from(token == label);
+        let kl = kl_divergence(isa, dense_row, norm, row, log_sum_exp(isa, row));
+        forced.kl += f64::from(kl.max(0.0));
+    }
+    Ok(forced)
+}
+
+/// Shifts a mask source by `offset` tokens, to decode from the middle of an answer.
+struct From<'a> {
+    masks: &'a mut dyn MaskSource,
+    offset: usize,
+}
+
+impl MaskSource for From<'_> {
+    fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> fewron_model::Choice {
+        self.masks.neurons(layer, token + self.offset, kept)
+    }
+
+    fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
+        self.masks.select_neurons(layer, token + self.offset, values, kept);
+    }
+
+    fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> fewron_model::Choice {
+        self.masks.heads(layer, token + self.offset, kept)
+    }
+
+    fn select_heads(
+        &mut self,
+        layer: usize,
+        token: usize,
+        outputs: &[f32],
+        heads: usize,
+        kept: &mut Vec<u32>,
+    ) {
+        self.masks.select_heads(layer, token + self.offset, outputs, heads, kept);
+    }
+}
+
+/// The free-running sparse answer. Up to the first step at which the teacher-forced run disagrees
+/// the two are the same run, so it goes on from there; the session must hold that run.
+pub(super) fn free_running(
+    session: &mut Session,
+    text: &dyn Text,
+    dense: &Dense,
+    forced: &Forced,
+    masks: &mut dyn MaskSource,
+) -> Result<Vec<u32>, ModelError> {
+    let steps = dense.labels().len();
+    let differs = |(predicted, label): (&u32, &u32)| predicted != label;
+    let Some(first) = forced.predicted.iter().zip(dense.labels()).position(differs) else {
+        return Ok(dense.tokens.clone());
+    };
+    // Step s predicts token s + 1 of the answer.
+    let mut tokens = dense.tokens[..=first].to_vec();
+    tokens.push(forced.predicted[first]);
+    session.truncate(dense.prompt_len + first + 1);
+    for step in first + 1..steps {
+        let last = tokens[tokens.len() - 1];
+        if text.is_end(last) {
+            break;
+        }
+        let mut masks = From { masks, offset: step };
+        let row = session.forward(&[last], Some(&mut masks), None, Logits::Last)?;
+        tokens.push(argmax(row));
+    }
+    Ok(tokens)
+}
