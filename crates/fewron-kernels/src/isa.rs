@@ -67,13 +67,17 @@ pub(crate) trait Arch {
     /// `a * b + c`, fused where the instruction set has it.
     fn mul_add(a: f32, b: f32, c: f32) -> f32;
 
-    /// Products of one weight row with `N` input vectors, both in 8-bit form: for each input,
-    /// `Σ_b d_w[b]·d_a[b]·Σ_{k in b} w[k]·a[k] + Σ_b m_w[b]·s_a[b]` over blocks `b` of 16.
+    /// Products of `R` weight rows with `N` input vectors, both in 8-bit form: for each pair,
+    /// `Σ_b d_w[b]·d_a[b]·Σ_{k in b} w[k]·a[k] + Σ_b m_w[b]·s_a[b]` over blocks `b` of 16. The order
+    /// of operations for a pair is the same whatever `R` and `N` are.
     ///
     /// # Safety
     /// All `values` must have the same length, a multiple of 64, and the other slices a sixteenth of
     /// it; and the processor must have the instruction set.
-    unsafe fn dots<const N: usize>(row: Row, inputs: [Input; N]) -> [f32; N];
+    unsafe fn dots<const R: usize, const N: usize>(
+        rows: [Row; R],
+        inputs: [Input; N],
+    ) -> [[f32; N]; R];
 }
 
 /// A weight row: unsigned values, a scale and an offset for each 16 of them.
@@ -101,14 +105,20 @@ impl Arch for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn dots<const N: usize>(row: Row, inputs: [Input; N]) -> [f32; N] {
-        let mut totals = [0.0; N];
-        for (total, input) in totals.iter_mut().zip(inputs) {
-            let blocks = row.values.chunks_exact(16).zip(input.values.chunks_exact(16));
-            for (block, (w, a)) in blocks.enumerate() {
-                let dot: i32 = w.iter().zip(a).map(|(&w, &a)| i32::from(w) * i32::from(a)).sum();
-                *total += row.scales[block] * input.scales[block] * dot as f32;
-                *total += row.offsets[block] * input.sums[block];
+    unsafe fn dots<const R: usize, const N: usize>(
+        rows: [Row; R],
+        inputs: [Input; N],
+    ) -> [[f32; N]; R] {
+        let mut totals = [[0.0; N]; R];
+        for (row, totals) in rows.iter().zip(&mut totals) {
+            for (total, input) in totals.iter_mut().zip(&inputs) {
+                let blocks = row.values.chunks_exact(16).zip(input.values.chunks_exact(16));
+                for (block, (w, a)) in blocks.enumerate() {
+                    let dot: i32 =
+                        w.iter().zip(a).map(|(&w, &a)| i32::from(w) * i32::from(a)).sum();
+                    *total += row.scales[block] * input.scales[block] * dot as f32;
+                    *total += row.offsets[block] * input.sums[block];
+                }
             }
         }
         totals

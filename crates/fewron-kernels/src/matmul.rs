@@ -2,7 +2,7 @@
 
 use crate::activations::Activations;
 use crate::dtype::DType;
-use crate::isa::{Arch, Input, Isa, Row, multiversion};
+use crate::isa::{Arch, Isa, Row, multiversion};
 use crate::pool::{Pool, SharedSlice};
 use crate::unpack::{Panel, SUB, dequantize, unpack};
 use crate::vector::{dot_body, dots_body};
@@ -10,6 +10,8 @@ use std::ops::Range;
 
 /// Tokens that one pass over an unpacked row serves.
 const TOKENS: usize = 4;
+/// Rows that are unpacked together.
+const ROWS: usize = 4;
 
 /// A weight matrix in its file's block format, row-major: shape `[rows, cols]`.
 #[derive(Clone, Copy, Debug)]
@@ -136,84 +138,98 @@ fn products(
         !w.dtype.is_quantized() || x.is_quantized(),
         "quantised weights take 8-bit activations"
     );
-    let mut panel = Panel::new(w.cols);
+    let mut panels: [Panel; ROWS] = std::array::from_fn(|_| Panel::new(w.cols));
     let mut floats = if w.dtype.is_quantized() { Vec::new() } else { vec![0.0; w.cols] };
-    let mut out = [0.0; TOKENS];
-    for index in 0..rows.len() {
-        let row = rows.get(index);
+    let mut out = vec![0.0; ROWS * x.tokens()];
+    for first in (0..rows.len()).step_by(ROWS) {
+        let count = ROWS.min(rows.len() - first);
         if w.dtype.is_quantized() {
-            unpack(isa, w.dtype, w.row(row), &mut panel.q, &mut panel.d, &mut panel.m);
+            for (offset, panel) in panels[..count].iter_mut().enumerate() {
+                let row = w.row(rows.get(first + offset));
+                unpack(isa, w.dtype, row, &mut panel.q, &mut panel.d, &mut panel.m);
+            }
+            quantized_dots(isa, &panels, count, x, &mut out);
         } else {
-            dequantize(isa, w.dtype, w.row(row), &mut panel, &mut floats);
-        }
-        for first in (0..x.tokens()).step_by(TOKENS) {
-            let count = TOKENS.min(x.tokens() - first);
-            if w.dtype.is_quantized() {
-                quantized_dots(isa, &panel, x, first, &mut out[..count]);
-            } else {
-                float_dots(isa, &floats, x, first, &mut out[..count]);
+            for offset in 0..count {
+                dequantize(
+                    isa,
+                    w.dtype,
+                    w.row(rows.get(first + offset)),
+                    &mut panels[0],
+                    &mut floats,
+                );
+                float_dots(isa, &floats, x, &mut out[offset * x.tokens()..][..x.tokens()]);
             }
-            for (offset, &value) in out[..count].iter().enumerate() {
-                store(first + offset, index, row, value);
+        }
+        for (offset, out) in out.chunks_exact(x.tokens()).take(count).enumerate() {
+            for (token, &value) in out.iter().enumerate() {
+                store(token, first + offset, rows.get(first + offset), value);
             }
         }
     }
 }
 
 multiversion! {
-    fn quantized_dots(panel: &Panel, x: &Activations, first: usize, out: &mut [f32]) = quantized_dots_body;
+    /// Products of `count` rows with all inputs, `out` of shape `[rows, tokens]`.
+    fn quantized_dots(panels: &[Panel; ROWS], count: usize, x: &Activations, out: &mut [f32]) = quantized_dots_body;
 }
 
 #[inline(always)]
-fn quantized_dots_body<A: Arch>(panel: &Panel, x: &Activations, first: usize, out: &mut [f32]) {
-    if out.len() == TOKENS {
-        out.copy_from_slice(&quantized_dots_of::<A, TOKENS>(panel, x, first));
-    } else {
-        for (offset, out) in out.iter_mut().enumerate() {
-            *out = quantized_dots_of::<A, 1>(panel, x, first + offset)[0];
-        }
-    }
-}
-
-#[inline(always)]
-fn quantized_dots_of<A: Arch, const N: usize>(
-    panel: &Panel,
+fn quantized_dots_body<A: Arch>(
+    panels: &[Panel; ROWS],
+    count: usize,
     x: &Activations,
-    first: usize,
-) -> [f32; N] {
-    let row = Row { values: &panel.q, scales: &panel.d, offsets: &panel.m };
-    let fits = |values: usize, a: &[f32], b: &[f32]| {
-        values.is_multiple_of(64)
-            && values == row.values.len()
-            && a.len() * SUB == values
-            && b.len() == a.len()
-    };
-    assert!(fits(row.values.len(), row.scales, row.offsets));
-    let mut inputs = [Input { values: &[], scales: &[], sums: &[] }; N];
-    for (n, input) in inputs.iter_mut().enumerate() {
-        *input = x.input(first + n);
-        assert!(fits(input.values.len(), input.scales, input.sums));
+    out: &mut [f32],
+) {
+    let tokens = x.tokens();
+    let mut rows = [Row { values: &[], scales: &[], offsets: &[] }; ROWS];
+    for (row, panel) in rows.iter_mut().zip(panels) {
+        *row = Row { values: &panel.q, scales: &panel.d, offsets: &panel.m };
+        assert!(fits(row.values.len(), row.scales, row.offsets, panels[0].q.len()));
     }
-    // SAFETY: lengths are checked above; `A` is the instruction set this body is compiled for.
-    unsafe { A::dots(row, inputs) }
-}
-
-multiversion! {
-    fn float_dots(row: &[f32], x: &Activations, first: usize, out: &mut [f32]) = float_dots_body;
+    let checked = |token: usize| {
+        let input = x.input(token);
+        assert!(fits(input.values.len(), input.scales, input.sums, panels[0].q.len()));
+        input
+    };
+    let mut token = 0;
+    while token + TOKENS <= tokens {
+        let inputs = [checked(token), checked(token + 1), checked(token + 2), checked(token + 3)];
+        for r in 0..count {
+            // SAFETY: lengths are checked; `A` is the instruction set this body is compiled for.
+            let [dots] = unsafe { A::dots([rows[r]], inputs) };
+            out[r * tokens + token..][..TOKENS].copy_from_slice(&dots);
+        }
+        token += TOKENS;
+    }
+    for token in token..tokens {
+        // SAFETY: as above. Rows past `count` are old content of the panels and are not used.
+        let dots = unsafe { A::dots(rows, [checked(token)]) };
+        for r in 0..count {
+            out[r * tokens + token] = dots[r][0];
+        }
+    }
 }
 
 #[inline(always)]
-fn float_dots_body<A: Arch>(row: &[f32], x: &Activations, first: usize, out: &mut [f32]) {
-    if out.len() == TOKENS {
-        let mut inputs: [&[f32]; TOKENS] = [&[]; TOKENS];
-        for (n, input) in inputs.iter_mut().enumerate() {
-            *input = x.x(first + n);
-        }
-        out.copy_from_slice(&dots_body::<A, TOKENS>(row, inputs));
-    } else {
-        for (offset, out) in out.iter_mut().enumerate() {
-            *out = dot_body::<A>(row, x.x(first + offset));
-        }
+fn fits(values: usize, a: &[f32], b: &[f32], expected: usize) -> bool {
+    values == expected && values.is_multiple_of(64) && a.len() * SUB == values && b.len() == a.len()
+}
+
+multiversion! {
+    fn float_dots(row: &[f32], x: &Activations, out: &mut [f32]) = float_dots_body;
+}
+
+#[inline(always)]
+fn float_dots_body<A: Arch>(row: &[f32], x: &Activations, out: &mut [f32]) {
+    let (blocks, tail) = out.as_chunks_mut::<TOKENS>();
+    let first_of_tail = blocks.len() * TOKENS;
+    for (block, out) in blocks.iter_mut().enumerate() {
+        let t = block * TOKENS;
+        *out = dots_body::<A, TOKENS>(row, [x.x(t), x.x(t + 1), x.x(t + 2), x.x(t + 3)]);
+    }
+    for (offset, out) in tail.iter_mut().enumerate() {
+        *out = dot_body::<A>(row, x.x(first_of_tail + offset));
     }
 }
 

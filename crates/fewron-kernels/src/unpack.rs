@@ -49,11 +49,11 @@ macro_rules! each_block {
 fn unpack_body<A: Arch>(dtype: DType, bytes: &[u8], q: &mut [u8], d: &mut [f32], m: &mut [f32]) {
     match dtype {
         DType::F32 | DType::F16 | DType::Bf16 => unreachable!("float rows are not unpacked"),
-        DType::Q4_0 => each_block!(q4_0, 18, 32, bytes, q, d, m),
-        DType::Q4_1 => each_block!(q4_1, 20, 32, bytes, q, d, m),
-        DType::Q5_0 => each_block!(q5_0, 22, 32, bytes, q, d, m),
-        DType::Q5_1 => each_block!(q5_1, 24, 32, bytes, q, d, m),
-        DType::Q8_0 => each_block!(q8_0, 34, 32, bytes, q, d, m),
+        DType::Q4_0 => short_blocks::<Q40>(bytes, q, d, m),
+        DType::Q4_1 => short_blocks::<Q41>(bytes, q, d, m),
+        DType::Q5_0 => short_blocks::<Q50>(bytes, q, d, m),
+        DType::Q5_1 => short_blocks::<Q51>(bytes, q, d, m),
+        DType::Q8_0 => short_blocks::<Q80>(bytes, q, d, m),
         DType::Q2_K => each_block!(q2_k, 84, 256, bytes, q, d, m),
         DType::Q3_K => each_block!(q3_k, 110, 256, bytes, q, d, m),
         DType::Q4_K => each_block!(q4_k, 144, 256, bytes, q, d, m),
@@ -93,46 +93,105 @@ fn fifth_bits(high: &[u8], q: &mut [u8; 32]) {
     }
 }
 
-#[inline(always)]
-fn q4_0(block: &[u8; 18], q: &mut [u8; 32], d: &mut [f32; 2], m: &mut [f32; 2]) {
-    let scale = half_at(block, 0);
-    nibbles(&block[2..], q);
-    d.fill(scale);
-    m.fill(-8.0 * scale);
+/// A format with blocks of 32 that start with their scale in half precision.
+trait ShortBlock {
+    const BYTES: usize;
+    /// The value that stands for zero, or `None` where a minimum follows the scale.
+    const ZERO: Option<f32>;
+    /// The quants of one block.
+    fn quants(block: &[u8], q: &mut [u8; 32]);
 }
 
-#[inline(always)]
-fn q4_1(block: &[u8; 20], q: &mut [u8; 32], d: &mut [f32; 2], m: &mut [f32; 2]) {
-    nibbles(&block[4..], q);
-    d.fill(half_at(block, 0));
-    m.fill(half_at(block, 2));
-}
+/// Blocks whose scales are converted together.
+const GROUP: usize = 8;
 
 #[inline(always)]
-fn q5_0(block: &[u8; 22], q: &mut [u8; 32], d: &mut [f32; 2], m: &mut [f32; 2]) {
-    let scale = half_at(block, 0);
-    nibbles(&block[6..], q);
-    fifth_bits(&block[2..6], q);
-    d.fill(scale);
-    m.fill(-16.0 * scale);
-}
-
-#[inline(always)]
-fn q5_1(block: &[u8; 24], q: &mut [u8; 32], d: &mut [f32; 2], m: &mut [f32; 2]) {
-    nibbles(&block[8..], q);
-    fifth_bits(&block[4..8], q);
-    d.fill(half_at(block, 0));
-    m.fill(half_at(block, 2));
-}
-
-#[inline(always)]
-fn q8_0(block: &[u8; 34], q: &mut [u8; 32], d: &mut [f32; 2], m: &mut [f32; 2]) {
-    let scale = half_at(block, 0);
-    for j in 0..32 {
-        q[j] = block[2 + j] ^ 0x80;
+fn short_blocks<B: ShortBlock>(bytes: &[u8], q: &mut [u8], d: &mut [f32], m: &mut [f32]) {
+    let groups = bytes.chunks(GROUP * B::BYTES).zip(q.chunks_mut(GROUP * 32));
+    let scales = d.chunks_mut(GROUP * 2).zip(m.chunks_mut(GROUP * 2));
+    for ((bytes, q), (d, m)) in groups.zip(scales) {
+        let (mut scale, mut min) = ([0u16; GROUP], [0u16; GROUP]);
+        let blocks = bytes.chunks_exact(B::BYTES).zip(q.as_chunks_mut::<32>().0);
+        for ((block, q), (scale, min)) in blocks.zip(scale.iter_mut().zip(&mut min)) {
+            *scale = u16::from_le_bytes([block[0], block[1]]);
+            *min = u16::from_le_bytes([block[2], block[3]]);
+            B::quants(block, q);
+        }
+        let (mut scales, mut mins) = ([0.0; 2 * GROUP], [0.0; 2 * GROUP]);
+        for i in 0..2 * GROUP {
+            scales[i] = f16_to_f32(scale[i / 2]);
+            mins[i] = match B::ZERO {
+                Some(zero) => -zero * scales[i],
+                None => f16_to_f32(min[i / 2]),
+            };
+        }
+        d.copy_from_slice(&scales[..d.len()]);
+        m.copy_from_slice(&mins[..m.len()]);
     }
-    d.fill(scale);
-    m.fill(-128.0 * scale);
+}
+
+struct Q40;
+
+impl ShortBlock for Q40 {
+    const BYTES: usize = 18;
+    const ZERO: Option<f32> = Some(8.0);
+
+    #[inline(always)]
+    fn quants(block: &[u8], q: &mut [u8; 32]) {
+        nibbles(&block[2..18], q);
+    }
+}
+
+struct Q41;
+
+impl ShortBlock for Q41 {
+    const BYTES: usize = 20;
+    const ZERO: Option<f32> = None;
+
+    #[inline(always)]
+    fn quants(block: &[u8], q: &mut [u8; 32]) {
+        nibbles(&block[4..20], q);
+    }
+}
+
+struct Q50;
+
+impl ShortBlock for Q50 {
+    const BYTES: usize = 22;
+    const ZERO: Option<f32> = Some(16.0);
+
+    #[inline(always)]
+    fn quants(block: &[u8], q: &mut [u8; 32]) {
+        nibbles(&block[6..22], q);
+        fifth_bits(&block[2..6], q);
+    }
+}
+
+struct Q51;
+
+impl ShortBlock for Q51 {
+    const BYTES: usize = 24;
+    const ZERO: Option<f32> = None;
+
+    #[inline(always)]
+    fn quants(block: &[u8], q: &mut [u8; 32]) {
+        nibbles(&block[8..24], q);
+        fifth_bits(&block[4..8], q);
+    }
+}
+
+struct Q80;
+
+impl ShortBlock for Q80 {
+    const BYTES: usize = 34;
+    const ZERO: Option<f32> = Some(128.0);
+
+    #[inline(always)]
+    fn quants(block: &[u8], q: &mut [u8; 32]) {
+        for (q, &value) in q.iter_mut().zip(&block[2..34]) {
+            *q = value ^ 0x80;
+        }
+    }
 }
 
 #[inline(always)]
