@@ -79,9 +79,10 @@ impl FromStr for PolicyKind {
 pub struct Calibration {
     /// E|up_i| · ‖W_down,i‖ per layer: the gate policy's weights c_i.
     pub gate_weights: Vec<Vec<f32>>,
-    /// Gate scores |act(gate_i)|·c_i of a sample of tokens, per layer, ascending: for thresholds.
+    /// Evenly spaced quantiles, ascending, of the gate scores |act(gate_i)|·c_i of a sample of
+    /// tokens, per layer: for thresholds.
     pub gate_scores: Vec<Vec<f32>>,
-    /// |o_i| of a sample of tokens, per layer, ascending: for thresholds.
+    /// The same of |o_i|.
     pub magnitudes: Vec<Vec<f32>>,
 }
 
@@ -271,6 +272,9 @@ pub struct CalibrationProbe {
 /// Every how many tokens scores are kept for thresholds.
 const SAMPLE_EVERY: usize = 8;
 
+/// Quantiles that a layer's scores are reduced to, at most.
+const QUANTILES: usize = 1024;
+
 impl CalibrationProbe {
     /// An empty probe for a model.
     pub fn new(model: &fewron_model::Model) -> Self {
@@ -304,8 +308,17 @@ impl CalibrationProbe {
             }
         }
         let mut magnitudes = self.outputs;
-        gate_scores.iter_mut().chain(&mut magnitudes).for_each(|v| v.sort_by(f32::total_cmp));
+        gate_scores.iter_mut().chain(&mut magnitudes).for_each(reduce_to_quantiles);
         Calibration { gate_weights, gate_scores, magnitudes }
+    }
+}
+
+/// Sorts values and keeps [`QUANTILES`] of them, evenly spaced from the lowest on.
+fn reduce_to_quantiles(values: &mut Vec<f32>) {
+    values.sort_unstable_by(f32::total_cmp);
+    if values.len() > QUANTILES {
+        let all = std::mem::take(values);
+        values.extend((0..QUANTILES).map(|at| all[at * all.len() / QUANTILES]));
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// Worker threads (default: the physical cores)
+    /// Worker threads (default: as many as the process may use)
     #[arg(short, long, global = true, value_name = "N", help_heading = "Global options")]
     pub(crate) threads: Option<NonZeroUsize>,
 }

@@ -8,6 +8,12 @@
 #[allow(dead_code, unused_imports, reason = "the commands that need the engine will read them")]
 mod cli;
 mod commands;
+mod generation;
+mod input;
+mod loaded;
+mod mask;
+mod scoring;
+mod stats;
 mod store;
 mod ui;
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use cache::Home;
+pub(crate) use hash::write_whole;
 pub(crate) use registry::{DEFAULT_MODEL, REGISTRY};
 
 use fetch::Wanted;

@@ -7,23 +7,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static WAITING: AtomicBool = AtomicBool::new(false);
 
 /// Ctrl-C was pressed.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub(crate) struct Interrupted;
 
-/// Notes the first Ctrl-C for [`interrupted`]; the second one ends the process with code 130.
+/// Notes the first Ctrl-C for [`interrupted`]; the second one, or any while the user is asked for
+/// input, ends the process with code 130.
 pub(crate) fn watch_ctrl_c() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) || WAITING.load(Ordering::Relaxed) {
+            eprintln!();
             process::exit(130);
         }
     })
     .context("cannot watch for Ctrl-C")
+}
+
+/// Runs `ask`, which waits for the user: Ctrl-C leaves at once meanwhile.
+pub(crate) fn waiting<T>(ask: impl FnOnce() -> T) -> T {
+    WAITING.store(true, Ordering::Relaxed);
+    let answer = ask();
+    WAITING.store(false, Ordering::Relaxed);
+    answer
+}
+
+/// Forgets a Ctrl-C that has done its work.
+pub(crate) fn clear_interrupt() {
+    INTERRUPTED.store(false, Ordering::Relaxed);
 }
 
 /// Whether Ctrl-C was pressed.
@@ -46,10 +62,15 @@ pub(crate) fn note(message: &str) {
 pub(crate) enum Unit {
     /// Bytes, shown as MiB.
     Bytes,
-    /// Things: samples, points.
-    #[allow(dead_code, reason = "for the sweep")]
+    /// Things: samples, points, tokens.
     Items,
 }
+
+/// Work shorter than this shows no [`Progress::late`].
+const LATE_AFTER: Duration = Duration::from_secs(1);
+
+/// Time between redraws of the bar.
+const TICK: Duration = Duration::from_millis(200);
 
 /// Time between the plain lines that stand for the bar where stderr is no terminal.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -60,19 +81,29 @@ pub(crate) struct Progress {
     unit: Unit,
     total: u64,
     bar: Option<ProgressBar>,
+    /// When the bar is to appear, unless it is there.
+    appears: Mutex<Option<Instant>>,
     printed: Mutex<Instant>,
 }
 
 impl Progress {
     /// Starts at 0 of `total`.
     pub(crate) fn new(label: &str, unit: Unit, total: u64) -> Self {
+        let progress = Self::late(label, unit, total);
+        progress.appear(Instant::now() + LATE_AFTER);
+        progress
+    }
+
+    /// Starts at 0 of `total`, and shows nothing unless the work takes more than a second.
+    pub(crate) fn late(label: &str, unit: Unit, total: u64) -> Self {
+        let now = Instant::now();
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar =
-                ProgressBar::new(total).with_style(style(unit)).with_message(label.to_owned());
-            bar.enable_steady_tick(Duration::from_millis(200));
-            bar
+            let hidden = ProgressDrawTarget::hidden();
+            let bar = ProgressBar::with_draw_target(Some(total), hidden);
+            bar.with_style(style(unit)).with_message(label.to_owned())
         });
-        Self { label: label.to_owned(), unit, total, bar, printed: Mutex::new(Instant::now()) }
+        let appears = Mutex::new(Some(now + LATE_AFTER));
+        Self { label: label.to_owned(), unit, total, bar, appears, printed: Mutex::new(now) }
     }
 
     /// Moves to `position` of the total.
@@ -80,6 +111,16 @@ impl Progress {
         match &self.bar {
             Some(bar) => bar.set_position(position.min(self.total)),
             None => self.print_now_and_then(position),
+        }
+        self.appear(Instant::now());
+    }
+
+    /// Shows the bar if its time has come.
+    fn appear(&self, now: Instant) {
+        let (Some(bar), Ok(mut appears)) = (&self.bar, self.appears.lock()) else { return };
+        if appears.take_if(|at| *at <= now).is_some() {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(TICK);
         }
     }
 

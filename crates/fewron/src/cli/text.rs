@@ -93,6 +93,11 @@ impl MaskArgs {
         }
     }
 
+    /// `gate@0.5` and the like; `None` for the dense policy.
+    pub(crate) fn label(&self) -> Option<String> {
+        (self.policy != Policy::Dense).then(|| format!("{}@{}", self.policy, self.ratio()))
+    }
+
     /// Refuses what this version does not have, and a ratio that the dense policy would ignore.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(

@@ -1,19 +1,50 @@
 //! `fewron generate`: text after a prompt.
 
+use std::io::{Write, stdout};
 use std::num::NonZeroUsize;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::Outcome;
-use crate::cli::GenerateArgs;
-use crate::store;
+use crate::cli::{GenerateArgs, PromptArgs};
+use crate::generation::{End, Generator, sampler};
+use crate::input::read_text;
+use crate::loaded::{self, Loaded};
+use crate::mask::{self, Mask};
+use crate::ui::{self, Interrupted};
 
-pub(crate) fn run(args: &GenerateArgs, _threads: Option<NonZeroUsize>) -> Result<Outcome> {
+pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.mask.check()?;
-    let model = store::resolve(&args.model)?;
-    // ENGINE: the command's work goes here, and the line below goes away.
-    bail!(
-        "`fewron generate` needs the engine, which this build does not have yet ({})",
-        model.path.display()
-    )
+    let sampler = sampler(&args.sampling)?;
+    let question = question(&args.prompt)?;
+    let loaded = Loaded::open(&args.model)?;
+    let prompt = loaded.prompt(&question, args.system.as_deref(), args.raw)?;
+    let pool = loaded::pool(threads);
+    let calibration = mask::calibration(&args.mask, &loaded, &pool)?;
+    let mask = Mask::new(&args.mask, &calibration)?;
+    let mut generator = Generator::new(&loaded, &pool, sampler, mask);
+
+    let mut out = stdout();
+    let answer = generator.answer(&prompt, args.max_new_tokens, &mut |piece| {
+        out.write_all(piece.as_bytes())?;
+        out.flush()
+    })?;
+    writeln!(out)?;
+    if answer.end == End::Context {
+        ui::note(&format!("the context of {} tokens is full", loaded.context()));
+    }
+    if args.stats {
+        ui::note(&answer.stats.to_string());
+    }
+    match answer.end {
+        End::Interrupted => Err(Interrupted.into()),
+        _ => Ok(Outcome::Done),
+    }
+}
+
+fn question(args: &PromptArgs) -> Result<String> {
+    match (&args.prompt, &args.prompt_file) {
+        (None, Some(file)) => read_text(file),
+        (prompt, _) => Ok(prompt.clone().unwrap_or_default()),
+    }
 }

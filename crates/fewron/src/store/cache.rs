@@ -49,6 +49,11 @@ impl Home {
         self.0.join("hashes")
     }
 
+    /// The folder of calibrations of models.
+    pub(crate) fn calibrations(&self) -> PathBuf {
+        self.0.join("calibration")
+    }
+
     /// The model files that are there, by name.
     pub(crate) fn cached_files(&self) -> Result<Vec<CachedFile>> {
         let mut files = Vec::new();

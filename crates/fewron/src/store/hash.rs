@@ -75,7 +75,7 @@ pub(super) fn file_sha256(home: &Home, path: &Path) -> Result<String> {
 }
 
 /// Writes a small file so that nobody ever sees half of it.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     cache::create_parent(path)?;
     let temporary = cache::with_suffix(path, &format!(".{}.tmp", std::process::id()));
     fs::write(&temporary, bytes)

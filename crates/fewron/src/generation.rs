@@ -1,0 +1,184 @@
+//! Answers, token by token: a dense prompt, then decoding with or without a mask.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use fewron_model::sampler::{Sampler, SamplerConfig};
+use fewron_model::{Logits, MaskSource, Pool, Session};
+
+use crate::cli::SamplingArgs;
+use crate::loaded::Loaded;
+use crate::mask::Mask;
+use crate::stats::Stats;
+use crate::ui::{self, Progress, Unit};
+
+/// Tokens of a prompt between two looks at Ctrl-C.
+const CHUNK: usize = 128;
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The model ended it.
+    EndToken,
+    /// It is as long as it may be.
+    Limit,
+    /// The context is full.
+    Context,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// An answer that was streamed.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) end: End,
+    pub(crate) stats: Stats,
+}
+
+/// Writes answers and keeps the KV cache between them.
+///
+/// Prompts and the first token of an answer are dense; the mask acts from the second token on. What
+/// a prompt shares with the cached text is not run again, so an earlier answer stays in the cache
+/// as the mask made it.
+pub(crate) struct Generator<'a> {
+    loaded: &'a Loaded,
+    session: Session,
+    /// The tokens in the session's cache.
+    cached: Vec<u32>,
+    sampler: Sampler,
+    mask: Option<Mask<'a>>,
+}
+
+impl<'a> Generator<'a> {
+    /// A generator with an empty cache.
+    pub(crate) fn new(
+        loaded: &'a Loaded,
+        pool: &Arc<Pool>,
+        sampler: Sampler,
+        mask: Option<Mask<'a>>,
+    ) -> Self {
+        let session = Session::new(Arc::clone(&loaded.model), Arc::clone(pool));
+        Self { loaded, session, cached: Vec::new(), sampler, mask }
+    }
+
+    /// Answers a prompt of at least one token with up to `max_new_tokens` tokens; `write` gets the
+    /// text as it comes.
+    ///
+    /// # Errors
+    /// When the prompt is longer than the context, or the text cannot be written.
+    pub(crate) fn answer(
+        &mut self,
+        prompt: &[u32],
+        max_new_tokens: usize,
+        write: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> Result<Answer> {
+        let mut stats = Stats { prompt_tokens: prompt.len(), ..Stats::default() };
+        let mut text = String::new();
+        let end = match self.prefill(prompt, &mut stats)? {
+            Some(first) => {
+                let mut emit = |piece: &str| {
+                    text.push_str(piece);
+                    write(piece)
+                };
+                self.decode(first, max_new_tokens, &mut stats, &mut emit)?
+            }
+            None => End::Interrupted,
+        };
+        stats.dense_bytes = self.loaded.model.bytes_per_token().total() as f64;
+        if let Some(mask) = &mut self.mask {
+            stats.active = mask.take_active();
+            stats.sparse_bytes = stats.active.map(|a| mask.bytes_per_token(self.loaded, a));
+        }
+        Ok(Answer { text, end, stats })
+    }
+
+    /// Runs what the cache does not have of the prompt, dense; the answer's first token, or `None`
+    /// after Ctrl-C.
+    fn prefill(&mut self, prompt: &[u32], stats: &mut Stats) -> Result<Option<u32>> {
+        let start = Instant::now();
+        // The last token runs in any case, for its logits.
+        let most = prompt.len().saturating_sub(1);
+        let known = self.cached.iter().zip(prompt).take(most).take_while(|(a, b)| a == b).count();
+        self.session.truncate(known);
+        self.cached.truncate(known);
+        stats.reused_tokens = known;
+        let new = &prompt[known..];
+        let progress = Progress::late("reading the prompt", Unit::Items, new.len() as u64);
+        let (rest, last) = new.split_at(new.len().saturating_sub(CHUNK));
+        for chunk in rest.chunks(CHUNK) {
+            if ui::interrupted() {
+                return Ok(None);
+            }
+            self.session.forward(chunk, None, None, Logits::None)?;
+            self.cached.extend(chunk);
+            progress.set((self.cached.len() - known) as u64);
+        }
+        let token = self.step(last, false)?;
+        stats.prefill = start.elapsed();
+        Ok(Some(token))
+    }
+
+    /// Appends tokens and chooses the next one.
+    fn step(&mut self, tokens: &[u32], masked: bool) -> Result<u32> {
+        let mask = self.mask.as_mut().filter(|_| masked).map(|m| m as &mut dyn MaskSource);
+        let logits = self.session.forward(tokens, mask, None, Logits::Last)?;
+        self.cached.extend(tokens);
+        Ok(self.sampler.sample(logits, &self.cached))
+    }
+
+    fn decode(
+        &mut self,
+        first: u32,
+        max_new_tokens: usize,
+        stats: &mut Stats,
+        emit: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> Result<End> {
+        let start = Instant::now();
+        let mut decoder = self.loaded.tokenizer.decoder(true);
+        let mut token = first;
+        let end = loop {
+            if stats.answer_tokens == max_new_tokens {
+                break End::Limit;
+            }
+            if self.loaded.tokenizer.is_end(token) {
+                break End::EndToken;
+            }
+            emit(&decoder.push(token))?;
+            stats.answer_tokens += 1;
+            if ui::interrupted() {
+                break End::Interrupted;
+            }
+            if stats.answer_tokens == max_new_tokens {
+                break End::Limit;
+            }
+            if self.session.position() == self.loaded.context() {
+                break End::Context;
+            }
+            token = self.step(&[token], true)?;
+            stats.decoded_tokens += 1;
+        };
+        emit(&decoder.finish())?;
+        stats.decode = start.elapsed();
+        Ok(end)
+    }
+}
+
+/// The sampler of the arguments.
+///
+/// # Errors
+/// When a setting is out of range.
+pub(crate) fn sampler(args: &SamplingArgs) -> Result<Sampler> {
+    let config = SamplerConfig {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        repetition_penalty: args.repetition_penalty,
+        seed: args.seed,
+        ..SamplerConfig::default()
+    };
+    Ok(Sampler::new(config)?)
+}

@@ -1,0 +1,144 @@
+//! A model file, opened: weights, tokenizer and chat template.
+
+mod calibrated;
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Arc, Once};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use fewron_model::chat::{ChatTemplate, Message};
+use fewron_model::gguf::Gguf;
+use fewron_model::tokenizer::{Tokenizer, TokenizerError};
+use fewron_model::{Model, ModelError, Pool};
+
+use crate::store::{self, ModelFile};
+use crate::ui;
+
+/// Everything that a model file holds.
+pub(crate) struct Loaded {
+    /// The file and the name it goes by.
+    pub(crate) file: ModelFile,
+    /// Weights and configuration.
+    pub(crate) model: Arc<Model>,
+    /// Text to tokens and back.
+    pub(crate) tokenizer: Tokenizer,
+    /// The chat template; base models have none.
+    pub(crate) chat: Option<ChatTemplate>,
+    /// Why a template that is there cannot be used.
+    chat_problem: Option<String>,
+    template_note: Once,
+}
+
+/// Kernel threads: as many as asked for, else as many as this process may use.
+pub(crate) fn pool(threads: Option<NonZeroUsize>) -> Arc<Pool> {
+    let threads = threads.or_else(|| thread::available_parallelism().ok());
+    Arc::new(Pool::new(threads.map_or(1, NonZeroUsize::get)))
+}
+
+impl Loaded {
+    /// Finds the file that `MODEL` means, downloads it if need be, and loads it.
+    ///
+    /// # Errors
+    /// One line that names the file, what is wrong with it and a way out. A chat template that
+    /// cannot be used is an error only where it is needed.
+    pub(crate) fn open(model_arg: &str) -> Result<Self> {
+        let file = store::resolve(model_arg)?;
+        let gguf = Gguf::open(&file.path)?;
+        let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|e| bad_tokenizer(&file.path, e))?;
+        let (chat, chat_problem) = match ChatTemplate::from_gguf(&gguf, &tokenizer) {
+            Ok(chat) => (chat, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let model = Model::from_gguf(gguf).map_err(|e| bad_model(&file.path, e))?;
+        let (tokens, vocab) = (tokenizer.vocab_size(), model.config().vocab);
+        ensure!(
+            tokens <= vocab,
+            "{}: the tokenizer has {tokens} tokens, but the model has embeddings for {vocab}; the \
+             file is damaged: download it again with `fewron pull`",
+            file.path.display()
+        );
+        let model = Arc::new(model);
+        let template_note = Once::new();
+        Ok(Self { file, model, tokenizer, chat, chat_problem, template_note })
+    }
+
+    /// The tokens of a question, ready for an answer: through the chat template, or as they are
+    /// with `raw` and for a model without a template, which a line on stderr tells once.
+    ///
+    /// # Errors
+    /// When the template cannot be used, or the prompt is empty or longer than the context.
+    pub(crate) fn prompt(
+        &self,
+        question: &str,
+        system: Option<&str>,
+        raw: bool,
+    ) -> Result<Vec<u32>> {
+        let ids = if raw {
+            self.tokenizer.encode_prompt(question)
+        } else {
+            let system = system.map(|text| Message::new("system", text));
+            let messages: Vec<Message> =
+                system.into_iter().chain([Message::new("user", question)]).collect();
+            self.conversation(&messages)?
+        };
+        let context = self.context();
+        ensure!(!ids.is_empty(), "the prompt is empty; give the model some text");
+        ensure!(
+            ids.len() <= context,
+            "the prompt has {} tokens, but the context of {} holds {context}; shorten the prompt",
+            ids.len(),
+            self.file.name
+        );
+        Ok(ids)
+    }
+
+    /// The tokens of a conversation up to where the model's answer starts; of any length. Without a
+    /// template the messages follow each other line by line.
+    ///
+    /// # Errors
+    /// When the template cannot be used or refuses the messages.
+    pub(crate) fn conversation(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        match (&self.chat, &self.chat_problem) {
+            (Some(chat), _) => Ok(chat.ids(&self.tokenizer, messages, true)?),
+            (None, Some(problem)) => bail!("{}: {problem}", self.file.path.display()),
+            (None, None) => {
+                self.template_note.call_once(|| {
+                    let name = &self.file.name;
+                    ui::note(&format!("{name} has no chat template: it gets the text as it is"));
+                });
+                let texts: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
+                Ok(self.tokenizer.encode_prompt(&texts.join("\n")))
+            }
+        }
+    }
+
+    /// Tokens that a text may have, the answer included.
+    pub(crate) fn context(&self) -> usize {
+        self.model.config().context
+    }
+
+    /// SHA-256 of the file, lower-case hex.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn sha256(&self) -> Result<String> {
+        self.file.sha256().with_context(|| format!("cannot hash {}", self.file.path.display()))
+    }
+}
+
+/// A problem of the model, with the file that has it; GGUF errors name it themselves.
+fn bad_model(path: &Path, error: ModelError) -> anyhow::Error {
+    match error {
+        ModelError::Gguf(error) => error.into(),
+        error => anyhow!("{}: {error}; `fewron models` lists models that work", path.display()),
+    }
+}
+
+fn bad_tokenizer(path: &Path, error: TokenizerError) -> anyhow::Error {
+    match error {
+        TokenizerError::Gguf(error) => error.into(),
+        error => anyhow!("{}: {error}", path.display()),
+    }
+}
