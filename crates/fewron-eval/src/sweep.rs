@@ -10,6 +10,7 @@ mod checkpoint;
 mod collect;
 mod measure;
 
+pub use answer::Dense;
 pub use checkpoint::CheckpointError;
 
 use crate::record::{DataRecord, Example, ModelRecord, Settings, SweepRun};

@@ -15,6 +15,7 @@ mod mask;
 mod scoring;
 mod stats;
 mod store;
+mod study;
 mod ui;
 
 use std::io::ErrorKind;

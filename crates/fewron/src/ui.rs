@@ -42,6 +42,11 @@ pub(crate) fn clear_interrupt() {
     INTERRUPTED.store(false, Ordering::Relaxed);
 }
 
+/// Set once Ctrl-C was pressed.
+pub(crate) fn interrupt_flag() -> &'static AtomicBool {
+    &INTERRUPTED
+}
+
 /// Whether Ctrl-C was pressed.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)

@@ -4,9 +4,10 @@ use super::Text;
 use fewron_kernels::{kl_divergence, log_sum_exp};
 use fewron_model::sampler::argmax;
 use fewron_model::{Logits, MaskSource, ModelError, Session, Trace};
+use fewron_sparsity::{Attribution, Scores};
 
 /// A dense greedy answer with everything the masks are judged by.
-pub(super) struct Dense {
+pub struct Dense {
     /// The answer's tokens, its end token last if it has one: y₀ … yₙ₋₁.
     pub(super) tokens: Vec<u32>,
     /// Tokens of the prompt.
@@ -21,7 +22,10 @@ pub(super) struct Dense {
 
 impl Dense {
     /// Answers a prompt greedily; leaves the whole text in the session.
-    pub(super) fn answer(
+    ///
+    /// # Errors
+    /// When the prompt or the answer does not fit the model's context.
+    pub fn answer(
         session: &mut Session,
         text: &dyn Text,
         prompt: &[u32],
@@ -46,8 +50,18 @@ impl Dense {
     }
 
     /// The labels of the masked steps: y₁ … yₙ₋₁.
-    pub(super) fn labels(&self) -> &[u32] {
+    pub fn labels(&self) -> &[u32] {
         &self.tokens[1..]
+    }
+
+    /// Attribution scores of the masked steps, by metric. The session must still hold the answer.
+    pub fn scores(
+        &self,
+        session: &mut Session,
+        attribution: &Attribution,
+        sample: u64,
+    ) -> Vec<Scores> {
+        attribution.scores(session, &self.trace, &self.logits, self.labels(), sample)
     }
 
     /// The inputs of the masked steps: y₀ … yₙ₋₂.

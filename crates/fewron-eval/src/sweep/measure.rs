@@ -39,13 +39,7 @@ pub(super) fn measure(
         (0..sweep.config.points()).for_each(|_| tick());
         return Ok(Some(sample));
     }
-    let scores = worker.attribution.scores(
-        session,
-        &dense.trace,
-        &dense.logits,
-        dense.labels(),
-        index as u64,
-    );
+    let scores = dense.scores(session, &worker.attribution, index as u64);
     sample.add_head_importance(sweep, &scores);
     let mut focus_masks = Vec::new();
     for name in 0..sweep.config.masks.names().len() {

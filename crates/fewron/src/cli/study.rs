@@ -55,7 +55,7 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Measure everything anew, even if the folder has results
-    #[arg(long, requires = "out")]
+    #[arg(long)]
     pub(crate) restart: bool,
 }
 

@@ -1,14 +1,14 @@
 //! `fewron report`: a sweep as an HTML page.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::Outcome;
 use crate::cli::ReportArgs;
+use crate::study::read_run;
 
 pub(crate) fn run(args: &ReportArgs) -> Result<Outcome> {
-    // ENGINE: the command's work goes here, and the line below goes away.
-    bail!(
-        "`fewron report` needs the report writer, which this build does not have yet ({})",
-        args.run.display()
-    )
+    let run = read_run(&args.run)?;
+    fewron_report::write_report(&run, &args.output)?;
+    println!("{}", args.output.display());
+    Ok(Outcome::Done)
 }

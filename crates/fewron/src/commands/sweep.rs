@@ -2,18 +2,131 @@
 
 use std::num::NonZeroUsize;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use fewron_eval::data::Dataset;
+use fewron_eval::record::{Interval, Point, SweepRun};
+use fewron_eval::sweep::{Masks, SweepConfig};
 
 use crate::Outcome;
-use crate::cli::SweepArgs;
-use crate::store;
+use crate::cli::{Policy, Protocol, SweepArgs};
+use crate::loaded::Loaded;
+use crate::study::{Study, write_json};
+use crate::ui;
 
-pub(crate) fn run(args: &SweepArgs, _threads: Option<NonZeroUsize>) -> Result<Outcome> {
+pub(crate) fn run(args: &SweepArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.check()?;
-    let model = store::resolve(&args.model)?;
-    // ENGINE: the command's work goes here, and the line below goes away.
-    bail!(
-        "`fewron sweep` needs the engine, which this build does not have yet ({})",
-        model.path.display()
-    )
+    let data = Dataset::load(&args.data.data, args.data.limit.map(NonZeroUsize::get))?;
+    let config = config(args)?;
+    let loaded = Loaded::open(&args.model)?;
+    let study = Study {
+        loaded: &loaded,
+        config,
+        data: &data,
+        out: args.out.as_deref(),
+        restart: args.restart,
+        threads,
+    };
+    let (run, folder) = study.run()?;
+    if let Some(path) = &args.json {
+        write_json(&run, path)?;
+    }
+    if args.json.as_deref() != Some(std::path::Path::new("-")) {
+        println!("{}", table(&run));
+    }
+    let shown = folder.display();
+    ui::note(&format!("results in {shown}; `fewron report {shown} -o report.html` draws them"));
+    Ok(Outcome::Done)
+}
+
+fn config(args: &SweepArgs) -> Result<SweepConfig> {
+    let masks = match args.protocol {
+        Protocol::Oracle => {
+            let metrics = args.metrics();
+            Masks::Oracle(metrics.iter().map(|m| Ok(m.as_str().parse()?)).collect::<Result<_>>()?)
+        }
+        Protocol::Runtime => {
+            let policies = args.policies();
+            anyhow::ensure!(
+                !policies.contains(&Policy::Dense),
+                "policy dense is what the others are compared with; leave it out of --policies"
+            );
+            Masks::Runtime(policies.iter().map(|p| Ok(p.as_str().parse()?)).collect::<Result<_>>()?)
+        }
+    };
+    Ok(SweepConfig {
+        masks,
+        ratios: args.ratios.clone(),
+        scope: args.scope.as_str().parse()?,
+        selection: args.select.as_str().parse()?,
+        correction: args.attribution.correction,
+        ig_steps: args.attribution.ig_steps.get(),
+        max_new_tokens: args.data.max_new_tokens.get(),
+        seed: args.seed,
+        raw: args.data.raw,
+    })
+}
+
+/// All points of a run.
+fn table(run: &SweepRun) -> String {
+    let kind = if run.protocol == "oracle" { "metric" } else { "policy" };
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header([
+        kind,
+        "protocol",
+        "scope",
+        "ratio",
+        "MLP off",
+        "heads off",
+        "bytes",
+        "agreement (95%)",
+        "KL (95%)",
+        "BLEU (95%)",
+    ]);
+    for point in &run.points {
+        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+        table.add_row([
+            Cell::new(point.name()),
+            Cell::new(&run.protocol),
+            Cell::new(&point.scope),
+            right(format!("{:.2}", point.ratio)),
+            right(percent(point.actual.mlp)),
+            right(percent(point.actual.heads)),
+            right(percent(point.actual.bytes)),
+            right(interval(&point.agreement, 3)),
+            right(interval(&point.kl, 3)),
+            right(interval(&point.bleu, 1)),
+        ]);
+    }
+    table.to_string()
+}
+
+fn percent(share: f32) -> String {
+    format!("{:.1}%", 100.0 * share)
+}
+
+fn interval(i: &Interval, digits: usize) -> String {
+    format!("{:.digits$} [{:.digits$}, {:.digits$}]", i.mean, i.low, i.high)
+}
+
+/// One number for every metric (rows) and ratio (columns).
+pub(crate) fn matrix(run: &SweepRun, value: impl Fn(&Point) -> String) -> String {
+    let mut names: Vec<&str> = run.points.iter().map(Point::name).collect();
+    names.dedup();
+    let mut ratios: Vec<f32> = run.points.iter().map(|p| p.ratio).collect();
+    ratios.sort_by(f32::total_cmp);
+    ratios.dedup();
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    let header = ratios.iter().map(|r| format!("{:.0}% off", 100.0 * r));
+    table.set_header(std::iter::once(String::new()).chain(header));
+    for name in names {
+        let cell = |ratio: &f32| {
+            let point = run.points.iter().find(|p| p.name() == name && p.ratio == *ratio);
+            Cell::new(point.map(&value).unwrap_or_default()).set_alignment(CellAlignment::Right)
+        };
+        table.add_row(std::iter::once(Cell::new(name)).chain(ratios.iter().map(cell)));
+    }
+    table.to_string()
 }

@@ -49,6 +49,11 @@ impl Home {
         self.0.join("hashes")
     }
 
+    /// Where sweeps without a folder of their own keep their results.
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.0.join("runs")
+    }
+
     /// The folder of calibrations of models.
     pub(crate) fn calibrations(&self) -> PathBuf {
         self.0.join("calibration")
