@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use fewron_model::sampler::{Sampler, SamplerConfig};
 use fewron_model::{Logits, MaskSource, Pool, Session};
 
@@ -180,5 +180,5 @@ pub(crate) fn sampler(args: &SamplingArgs) -> Result<Sampler> {
         seed: args.seed,
         ..SamplerConfig::default()
     };
-    Ok(Sampler::new(config)?)
+    Sampler::new(config).map_err(|e| anyhow!("--{}", e.to_string().replacen('_', "-", 1)))
 }

@@ -98,7 +98,8 @@ fn specials(t: &TokenizerFacts) -> String {
         .iter()
         .filter_map(|(name, token)| token.as_ref().map(|t| format!("{name} {}", show(t))))
         .collect();
-    words.push(format!("answers end at {}", t.ends.iter().map(show).collect::<Vec<_>>().join(", ")));
+    words
+        .push(format!("answers end at {}", t.ends.iter().map(show).collect::<Vec<_>>().join(", ")));
     words.join("; ")
 }
 
