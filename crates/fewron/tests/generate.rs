@@ -68,8 +68,8 @@ fn stats_tell_what_was_active_and_read() {
     assert!(stats[0].starts_with("prompt   ") && stats[0].ends_with(" tokens/s"), "{stats:?}");
     assert!(stats[1].starts_with("answer   24 tokens, "), "{stats:?}");
     assert_eq!(stats[2], "active   50.0% of the MLP neurons");
-    // 138 kB of 271 kB are MLP; half of two thirds of that is 46 kB.
-    assert_eq!(stats[3], "weights  0.3 MB per token dense, 0.2 MB sparse (17.0% less)");
+    // 138 kB of 270 kB are MLP; half of two thirds of that is 46 kB.
+    assert_eq!(stats[3], "weights  269.6 kB per token dense, 223.5 kB sparse (17.1% less)");
     let magnitude = generate(home.path(), "tiny-llama", &["--policy", "magnitude", "--stats"]);
     assert!(magnitude.stderr.contains("(0.0% less)"), "{}", magnitude.stderr);
     let dense = generate(home.path(), "tiny-llama", &["--stats"]);

@@ -3,6 +3,8 @@
 use comfy_table::{Table, presets};
 use fewron_model::{LayerConfig, ModelConfig, RopePairs};
 
+use crate::ui::show_bytes;
+
 use super::facts::{Facts, Token, TokenizerFacts};
 
 /// The facts as lines of a name and a value.
@@ -15,7 +17,7 @@ pub(super) fn table(facts: &Facts) -> String {
         table.add_row([name.to_owned(), value]);
     };
     row("model", facts.name.clone());
-    row("file", format!("{} ({:.1} MB)", facts.path.display(), facts.size_bytes as f64 / 1e6));
+    row("file", format!("{} ({})", facts.path.display(), show_bytes(facts.size_bytes as f64)));
     row("sha256", facts.sha256.clone());
     row("format", format!("GGUF {}, {}", facts.gguf_version, types(facts)));
     row("parameters", format!("{parameters:.1} million, architecture {}", c.arch));
@@ -44,8 +46,8 @@ fn types(facts: &Facts) -> String {
 fn heads(facts: &Facts) -> String {
     let c = &facts.config;
     format!(
-        "{} per layer of {} elements, {} key-value heads, {} in total",
-        c.heads, c.head_dim, c.kv_heads, facts.heads
+        "{} per layer of {} elements, {} in total; key-value heads: {}",
+        c.heads, c.head_dim, facts.heads, c.kv_heads
     )
 }
 
@@ -116,11 +118,12 @@ fn prompt(t: &TokenizerFacts) -> String {
 fn per_token(facts: &Facts) -> String {
     let bytes = &facts.bytes_per_token;
     let part = |part: usize| {
-        format!("{:.1} MB ({:.0}%)", part as f64 / 1e6, 100.0 * part as f64 / bytes.total as f64)
+        let share = 100.0 * part as f64 / bytes.total as f64;
+        format!("{} ({share:.0}%)", show_bytes(part as f64))
     };
     format!(
-        "{:.1} MB of weights: attention {}, MLP {}, output head {}",
-        bytes.total as f64 / 1e6,
+        "{} of weights: attention {}, MLP {}, output head {}",
+        show_bytes(bytes.total as f64),
         part(bytes.parts.attention),
         part(bytes.parts.mlp),
         part(bytes.parts.head)
