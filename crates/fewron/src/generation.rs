@@ -21,7 +21,7 @@ const CHUNK: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// The model ended it.
-    EndToken,
+    Model,
     /// It is as long as it may be.
     Limit,
     /// The context is full.
@@ -144,7 +144,7 @@ impl<'a> Generator<'a> {
                 break End::Limit;
             }
             if self.loaded.tokenizer.is_end(token) {
-                break End::EndToken;
+                break End::Model;
             }
             emit(&decoder.push(token))?;
             stats.answer_tokens += 1;

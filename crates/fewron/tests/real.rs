@@ -1,6 +1,8 @@
 //! The commands on the real SmolLM2 against `transformers` (`fixtures/goldens`). Skipped visibly
 //! where the model is not in the cache.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 #[allow(dead_code, unreachable_pub)]
 mod support;
 

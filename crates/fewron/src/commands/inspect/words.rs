@@ -75,7 +75,8 @@ fn reach(kind: &LayerConfig, count: usize) -> String {
         1.0 => String::new(),
         scale => format!(", positions times {scale}"),
     };
-    format!("{count} layers see {sees} (theta {}{scale})", kind.rope_theta)
+    let layers = if count == 1 { "1 layer sees".into() } else { format!("{count} layers see") };
+    format!("{layers} {sees} (theta {}{scale})", kind.rope_theta)
 }
 
 fn block(c: &ModelConfig) -> String {
