@@ -270,7 +270,7 @@ pub struct CalibrationProbe {
 }
 
 /// Every how many tokens scores are kept for thresholds.
-const SAMPLE_EVERY: usize = 8;
+const SAMPLE_EVERY: usize = 16;
 
 /// Quantiles that a layer's scores are reduced to, at most.
 const QUANTILES: usize = 1024;
@@ -291,7 +291,7 @@ impl CalibrationProbe {
         }
     }
 
-    /// The calibration. Memory of the probe: about `intermediate` · 8 bytes for every eighth token
+    /// The calibration. Memory of the probe: about `intermediate` · 8 bytes for every 16th token
     /// and layer.
     pub fn finish(self, model: &fewron_model::Model) -> Calibration {
         let tokens = self.tokens.max(1) as f64;

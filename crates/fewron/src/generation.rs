@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use fewron_model::sampler::{Sampler, SamplerConfig};
 use fewron_model::{Logits, MaskSource, Pool, Session};
 
@@ -21,7 +21,7 @@ const CHUNK: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// The model ended it.
-    EndToken,
+    Model,
     /// It is as long as it may be.
     Limit,
     /// The context is full.
@@ -144,7 +144,7 @@ impl<'a> Generator<'a> {
                 break End::Limit;
             }
             if self.loaded.tokenizer.is_end(token) {
-                break End::EndToken;
+                break End::Model;
             }
             emit(&decoder.push(token))?;
             stats.answer_tokens += 1;
@@ -180,5 +180,5 @@ pub(crate) fn sampler(args: &SamplingArgs) -> Result<Sampler> {
         seed: args.seed,
         ..SamplerConfig::default()
     };
-    Ok(Sampler::new(config)?)
+    Sampler::new(config).map_err(|e| anyhow!("--{}", e.to_string().replacen('_', "-", 1)))
 }

@@ -27,7 +27,7 @@ pub(crate) struct Loaded {
     /// The chat template; base models have none.
     pub(crate) chat: Option<ChatTemplate>,
     /// Why a template that is there cannot be used.
-    chat_problem: Option<String>,
+    pub(crate) chat_problem: Option<String>,
     template_note: Once,
 }
 

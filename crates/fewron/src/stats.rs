@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs;
 use std::time::Duration;
 
+use crate::ui::show_bytes;
+
 /// Counts and times of one answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stats {
@@ -40,13 +42,13 @@ impl fmt::Display for Stats {
         if let Some(active) = self.active {
             writeln!(f, "active   {:.1}% of the MLP neurons", 100.0 * active)?;
         }
-        write!(f, "weights  {:.1} MB per token", self.dense_bytes / 1e6)?;
+        write!(f, "weights  {} per token", show_bytes(self.dense_bytes))?;
         if let Some(sparse) = self.sparse_bytes {
             let saved = 100.0 * (1.0 - sparse / self.dense_bytes);
-            write!(f, " dense, {:.1} MB sparse ({saved:.1}% less)", sparse / 1e6)?;
+            write!(f, " dense, {} sparse ({saved:.1}% less)", show_bytes(sparse))?;
         }
         match peak_memory_bytes() {
-            Some(bytes) => write!(f, "\nmemory   {:.0} MB at most", bytes as f64 / 1e6),
+            Some(bytes) => write!(f, "\nmemory   {} at most", show_bytes(bytes as f64)),
             None => Ok(()),
         }
     }

@@ -62,6 +62,11 @@ pub(crate) fn note(message: &str) {
     eprintln!("{message}");
 }
 
+/// A number of bytes in words: `96.4 MB`, `269.6 kB` (decimal units).
+pub(crate) fn show_bytes(bytes: f64) -> String {
+    if bytes >= 1e6 { format!("{:.1} MB", bytes / 1e6) } else { format!("{:.1} kB", bytes / 1e3) }
+}
+
 /// What a progress counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {

@@ -48,7 +48,7 @@ pub(crate) struct PromptArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Sampling")]
+#[command(next_help_heading = "Sampling", allow_negative_numbers = true)]
 pub(crate) struct SamplingArgs {
     /// Temperature; 0 takes the likeliest token every time
     #[arg(long, value_name = "T", default_value = "0", value_parser = parse_non_negative)]
@@ -71,7 +71,7 @@ pub(crate) struct SamplingArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Sparsity")]
+#[command(next_help_heading = "Sparsity", allow_negative_numbers = true)]
 pub(crate) struct MaskArgs {
     /// How neurons are chosen at run time
     #[arg(long, value_name = "POLICY", default_value_t = Policy::Dense)]

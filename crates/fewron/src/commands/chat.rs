@@ -110,7 +110,7 @@ impl Chat<'_> {
 
     fn finish(&mut self, answer: Answer) {
         match answer.end {
-            End::EndToken => {}
+            End::Model => {}
             End::Limit => ui::note(&format!("(ended after {} tokens)", self.args.max_new_tokens)),
             End::Context => ui::note("(ended: the context is full)"),
             End::Interrupted => ui::note("(stopped)"),

@@ -1,16 +1,25 @@
 //! `fewron inspect`: what is in a model file.
 
-use anyhow::{Result, bail};
+mod facts;
+mod words;
+
+use std::io::{Write, stdout};
+
+use anyhow::Result;
 
 use crate::Outcome;
 use crate::cli::InspectArgs;
-use crate::store;
+use crate::loaded::Loaded;
 
 pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
-    let model = store::resolve(&args.model)?;
-    // ENGINE: the command's work goes here, and the line below goes away.
-    bail!(
-        "`fewron inspect` needs the engine, which this build does not have yet ({})",
-        model.path.display()
-    )
+    let loaded = Loaded::open(&args.model)?;
+    let facts = facts::Facts::of(&loaded)?;
+    let mut out = stdout();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &facts)?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{}", words::table(&facts))?;
+    }
+    Ok(Outcome::Done)
 }

@@ -47,10 +47,9 @@ pub(crate) fn run(args: &ScoreArgs, threads: Option<NonZeroUsize>) -> Result<Out
     let mut scorer = Scorer::new(&loaded, &pool, window, mask);
     ensure!(
         scorer.predictions(tokens.len()) > 0,
-        "{} has {} tokens for {}; a score needs at least 2",
+        "{} is too short: a score needs at least 2 tokens, the text makes {}",
         args.text_file.display(),
-        tokens.len(),
-        loaded.file.name
+        tokens.len()
     );
     let progress = Progress::late("scoring", Unit::Items, tokens.len() as u64);
     let logprobs = scorer.score(&tokens, &mut |done| progress.set(done as u64))?;

@@ -21,8 +21,12 @@ pub fn fewron(home: &Path, arguments: &[&str]) -> Run {
 
 /// Runs `fewron` with a cache and a hub.
 pub fn fewron_with(home: &Path, hub: &str, arguments: &[&str]) -> Run {
-    let output = Command::cargo_bin("fewron")
-        .unwrap()
+    run(&mut command(home, hub, arguments))
+}
+
+fn command(home: &Path, hub: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("fewron").unwrap();
+    command
         .args(arguments)
         .env("FEWRON_HOME", home)
         .env("HF_ENDPOINT", hub)
@@ -32,9 +36,12 @@ pub fn fewron_with(home: &Path, hub: &str, arguments: &[&str]) -> Run {
         .env_remove("ALL_PROXY")
         .env_remove("all_proxy")
         .env("PIP_NO_INDEX", "1")
-        .env("PIP_FIND_LINKS", home)
-        .output()
-        .unwrap();
+        .env("PIP_FIND_LINKS", home);
+    command
+}
+
+fn run(command: &mut Command) -> Run {
+    let output = command.output().unwrap();
     Run {
         code: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -70,4 +77,20 @@ fn answer(mut stream: TcpStream, listing: &[u8], bytes: &[u8]) -> std::io::Resul
     let length = body.len();
     write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
     stream.write_all(&body[..sent])
+}
+
+/// Runs `fewron` with lines on stdin.
+pub fn fewron_stdin(home: &Path, arguments: &[&str], stdin: &str) -> Run {
+    run(command(home, "http://127.0.0.1:9", arguments).write_stdin(stdin))
+}
+
+/// A random model of the goldens: complete, with a small tokenizer and a chat template.
+pub fn tiny(name: &str) -> String {
+    fixture(&format!("goldens/tiny/{name}.gguf"))
+}
+
+/// A file below `fixtures`.
+pub fn fixture(name: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name);
+    file.canonicalize().unwrap().to_str().unwrap().to_owned()
 }
