@@ -1,0 +1,10 @@
+//! Scores, selections and policies on tiny random-weight models, with goldens from PyTorch
+//! (`fixtures/goldens/part_tiny.py`).
+
+mod attribution;
+#[path = "../../../fewron-model/tests/goldens/mod.rs"]
+mod goldens;
+mod models;
+mod names;
+mod policy;
+mod selection;
