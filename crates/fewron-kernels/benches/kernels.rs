@@ -1,5 +1,5 @@
-//! Speed of the kernels on the shapes of SmolLM2-135M, as weight bytes a second: `cargo bench -p
-//! fewron-kernels`.
+//! Speed of the kernels on the shapes of SmolLM2-135M, as weight bytes a second, on one thread:
+//! `cargo bench -p fewron-kernels --bench kernels`.
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
@@ -59,7 +59,7 @@ fn matmul_q4_1_576x1536<const N: usize>(bencher: Bencher, isa: &str) {
     product(bencher, isa, DType::Q4_1, 576, 1536, N);
 }
 
-#[divan::bench(args = isas(), consts = TOKENS, sample_count = 10)]
+#[divan::bench(args = isas(), consts = TOKENS, max_time = 2)]
 fn head_q8_0_49152x576<const N: usize>(bencher: Bencher, isa: &str) {
     product(bencher, isa, DType::Q8_0, 49152, 576, N);
 }

@@ -2,6 +2,7 @@
 //! (`fixtures/goldens/part_tiny.py`).
 
 mod attribution;
+#[allow(clippy::print_stderr)]
 #[path = "../../../fewron-model/tests/goldens/mod.rs"]
 mod goldens;
 mod models;
