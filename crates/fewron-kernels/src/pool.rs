@@ -57,7 +57,8 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `f(0) … f(threads - 1)`, each on its own thread, and returns when all are done.
+    /// Calls `f(0) … f(threads - 1)`, each on its own thread, and returns when all are done. `f`
+    /// must not use the pool itself: it would wait for its own end.
     ///
     /// # Panics
     /// Passes on a panic of `f`.
@@ -80,10 +81,11 @@ impl Pool {
             spins += 1;
             if spins < SPINS { std::hint::spin_loop() } else { thread::yield_now() }
         }
+        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         if let Err(panic) = own {
             resume_unwind(panic);
         }
-        assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a pool thread panicked");
+        assert!(!panicked, "a pool thread panicked");
     }
 
     /// Splits `0..len` into one range for each thread, cut at multiples of `align`, and calls

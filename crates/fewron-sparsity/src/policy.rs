@@ -148,10 +148,13 @@ impl<'a> Policy<'a> {
     }
 }
 
-/// The value that a share `ratio` of the ascending values lies under.
+/// The value that a share `ratio` of the ascending values lies under. A share of nothing gives −∞:
+/// the sample's smallest value would drop what is smaller still.
 fn quantile(sorted: &[f32], ratio: f32) -> f32 {
-    let at = (f64::from(ratio) * sorted.len() as f64).round() as usize;
-    sorted.get(at).copied().unwrap_or(f32::INFINITY)
+    match (f64::from(ratio) * sorted.len() as f64).round() as usize {
+        0 => f32::NEG_INFINITY,
+        at => sorted.get(at).copied().unwrap_or(f32::INFINITY),
+    }
 }
 
 impl MaskSource for Policy<'_> {

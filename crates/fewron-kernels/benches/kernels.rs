@@ -1,0 +1,94 @@
+//! Speed of the kernels on the shapes of SmolLM2-135M, as weight bytes a second, on one thread:
+//! `cargo bench -p fewron-kernels --bench kernels`.
+
+use divan::counter::BytesCount;
+use divan::{Bencher, black_box};
+use fewron_kernels::{Activations, DType, Isa, Matrix, NeuronMajor, Pool, matmul};
+
+fn main() {
+    divan::main();
+}
+
+/// Portable code and the best that this processor has.
+fn isas() -> Vec<&'static str> {
+    let mut names = vec![Isa::SCALAR.name(), Isa::detect().name()];
+    names.dedup();
+    names
+}
+
+fn isa(name: &str) -> Isa {
+    Isa::available().into_iter().find(|isa| isa.name() == name).expect("the names come from here")
+}
+
+/// Weights of any type: speed does not depend on the values, only on their being normal numbers.
+fn weights(dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
+    let len = rows * dtype.row_bytes(cols).expect("whole blocks");
+    let mut bytes: Vec<u8> = (0..len).map(|i| (i * 89 % 251) as u8).collect();
+    for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
+        // 0.0038 and, where there is a minimum, the same.
+        block[..2].copy_from_slice(&[0xd9, 0x1b]);
+        if dtype == DType::Q4_1 {
+            block[2..4].copy_from_slice(&[0xd9, 0x9b]);
+        }
+    }
+    bytes
+}
+
+fn vector(len: usize) -> Vec<f32> {
+    (0..len).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect()
+}
+
+fn product(bencher: Bencher, name: &str, dtype: DType, rows: usize, cols: usize, tokens: usize) {
+    let (isa, pool) = (isa(name), Pool::new(1));
+    let bytes = weights(dtype, rows, cols);
+    let matrix = Matrix::new(dtype, rows, cols, &bytes).expect("the bytes fit");
+    let mut x = Activations::default();
+    x.set(isa, &vector(tokens * cols), cols, true);
+    let mut out = vec![0.0; tokens * rows];
+    bencher.counter(BytesCount::new(bytes.len())).bench_local(|| {
+        matmul(isa, &pool, &matrix, black_box(&x), &mut out);
+        black_box(out[0])
+    });
+}
+
+/// Tokens of a batch: decode, and a small prefill.
+const TOKENS: [usize; 2] = [1, 32];
+
+#[divan::bench(args = isas(), consts = TOKENS)]
+fn matmul_q4_1_576x1536<const N: usize>(bencher: Bencher, isa: &str) {
+    product(bencher, isa, DType::Q4_1, 576, 1536, N);
+}
+
+#[divan::bench(args = isas(), consts = TOKENS, max_time = 2)]
+fn head_q8_0_49152x576<const N: usize>(bencher: Bencher, isa: &str) {
+    product(bencher, isa, DType::Q8_0, 49152, 576, N);
+}
+
+fn down(isa: Isa) -> NeuronMajor {
+    let bytes = weights(DType::Q4_1, 576, 1536);
+    NeuronMajor::new(isa, &Matrix::new(DType::Q4_1, 576, 1536, &bytes).expect("the bytes fit"))
+}
+
+#[divan::bench(args = isas())]
+fn neuron_major_dense(bencher: Bencher, name: &str) {
+    let (isa, pool) = (isa(name), Pool::new(1));
+    let (down, o, mut y) = (down(isa), vector(1536), vec![0.0; 576]);
+    bencher.counter(BytesCount::new(down.bytes())).bench_local(|| {
+        down.forward(isa, &pool, black_box(&o), &mut y);
+        black_box(y[0])
+    });
+}
+
+/// A fifth of the neurons; the counter counts their bytes alone.
+#[divan::bench(args = isas())]
+fn neuron_major_fifth(bencher: Bencher, name: &str) {
+    let (isa, pool) = (isa(name), Pool::new(1));
+    let (down, mut y) = (down(isa), vec![0.0; 576]);
+    let active: Vec<u32> = (0..1536).step_by(5).collect();
+    let o = vector(active.len());
+    let bytes = down.bytes() * active.len() / down.neurons();
+    bencher.counter(BytesCount::new(bytes)).bench_local(|| {
+        down.forward_sparse(isa, &pool, black_box(&active), black_box(&o), &mut y);
+        black_box(y[0])
+    });
+}

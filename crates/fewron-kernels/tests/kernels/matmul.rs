@@ -1,0 +1,174 @@
+//! Products with row-major matrices.
+
+use crate::naive::{Case, Rng, Weights, assert_near, assert_same_bits, cases, pool};
+use fewron_kernels::{Activations, DType, Isa, matmul, matmul_transposed, matvec_rows};
+use proptest::prelude::*;
+
+/// Share of Σ|w·x| that a product in f32 may be off.
+const TOLERANCE: f64 = 1e-5;
+
+/// The vector that a product with quantised weights sees: blocks of 32, scale = amax/127, rounded
+/// half to even.
+fn rounded(x: &[f32]) -> Vec<f32> {
+    let block = |x: &[f32]| {
+        let largest = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        let scale = largest / 127.0;
+        x.iter().map(|x| (x * inverse).round_ties_even() * scale).collect::<Vec<_>>()
+    };
+    x.chunks(32).flat_map(block).collect()
+}
+
+fn activations(isa: Isa, w: &Weights, x: &[f32]) -> Activations {
+    let mut activations = Activations::default();
+    activations.set(isa, x, w.cols, w.dtype.is_quantized());
+    activations
+}
+
+fn run(isa: Isa, threads: usize, w: &Weights, x: &[f32]) -> Vec<f32> {
+    let mut out = vec![f32::NAN; x.len() / w.cols * w.rows];
+    matmul(isa, pool(threads), &w.matrix(), &activations(isa, w, x), &mut out);
+    out
+}
+
+fn run_rows(isa: Isa, threads: usize, w: &Weights, rows: &[u32], x: &[f32]) -> Vec<f32> {
+    let mut out = vec![f32::NAN; rows.len()];
+    matvec_rows(isa, pool(threads), &w.matrix(), rows, &activations(isa, w, x), &mut out);
+    out
+}
+
+fn run_transposed(isa: Isa, threads: usize, w: &Weights, c: &[f32], start: &[f32]) -> Vec<f32> {
+    let mut y = start.to_vec();
+    matmul_transposed(isa, pool(threads), &w.matrix(), c, &mut y);
+    y
+}
+
+proptest! {
+    #[test]
+    fn matmul_equals_the_naive_product(case in cases()) {
+        let Case { tokens, threads, .. } = case;
+        let (w, mut rng) = case.weights();
+        let x = rng.inputs(tokens * w.cols);
+        for isa in Isa::available() {
+            let out = run(isa, threads, &w, &x);
+            for (token, x) in x.chunks_exact(w.cols).enumerate() {
+                let seen = if w.dtype.is_quantized() { rounded(x) } else { x.to_vec() };
+                for row in 0..w.rows {
+                    let (sum, size) = w.row_product(row, &seen);
+                    let what = format!("{} {} token {token} row {row}", isa.name(), w.dtype);
+                    assert_near(&what, out[token * w.rows + row], sum, size, TOLERANCE);
+                }
+            }
+        }
+    }
+
+    /// Neither the batch nor the threads nor the choice of rows change a bit.
+    #[test]
+    fn a_product_is_the_same_in_any_company(case in cases()) {
+        let Case { tokens, threads, .. } = case;
+        let (w, mut rng) = case.weights();
+        let x = rng.inputs(tokens * w.cols);
+        let rows: Vec<u32> =
+            (0..rng.below(2 * w.rows)).map(|_| rng.below(w.rows) as u32).collect();
+        for isa in Isa::available() {
+            let batch = run(isa, threads, &w, &x);
+            for (x, batch) in x.chunks_exact(w.cols).zip(batch.chunks_exact(w.rows)) {
+                assert_same_bits(isa.name(), batch, &run(isa, 1, &w, x));
+                let expected: Vec<f32> = rows.iter().map(|&row| batch[row as usize]).collect();
+                assert_same_bits(isa.name(), &run_rows(isa, threads, &w, &rows, x), &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn transposed_equals_the_naive_product(case in cases()) {
+        let Case { tokens, threads, .. } = case;
+        let (w, mut rng) = case.weights();
+        let c = rng.with_zeros(tokens * w.rows);
+        let start = rng.vector(tokens * w.cols);
+        for isa in Isa::available() {
+            let y = run_transposed(isa, threads, &w, &c, &start);
+            let alone = |token: usize| {
+                let c = &c[token * w.rows..][..w.rows];
+                run_transposed(isa, 1, &w, c, &start[token * w.cols..][..w.cols])
+            };
+            for token in 0..tokens {
+                let got = &y[token * w.cols..][..w.cols];
+                assert_same_bits(isa.name(), got, &alone(token));
+                for (col, &got) in got.iter().enumerate() {
+                    let (sum, size) = w.column_product(col, &c[token * w.rows..][..w.rows]);
+                    let start = f64::from(start[token * w.cols + col]);
+                    let what = format!("{} {} token {token} column {col}", isa.name(), w.dtype);
+                    assert_near(&what, got, start + sum, start.abs() + size, TOLERANCE);
+                }
+            }
+        }
+    }
+}
+
+/// Weights of 1 where they may be read, not-a-number where they must not.
+fn poisoned(rows: usize, cols: usize, poison: impl Fn(usize) -> bool) -> Weights {
+    let value = |i: usize| if poison(i / cols) { f32::NAN } else { 1.0 };
+    let bytes = (0..rows * cols).flat_map(|i| value(i).to_le_bytes()).collect();
+    Weights::new(DType::F32, rows, cols, bytes)
+}
+
+#[test]
+fn transposed_reads_no_row_without_coefficient() {
+    let (rows, cols, tokens) = (23, 70, 3);
+    let off = |row: usize| row.is_multiple_of(3) || (5..12).contains(&row);
+    let w = poisoned(rows, cols, off);
+    let on = |index: usize| if off(index % rows) { -0.0 } else { 1.0 };
+    let c: Vec<f32> = (0..tokens * rows).map(on).collect();
+    let expected = c[..rows].iter().sum::<f32>();
+    for isa in Isa::available() {
+        let y = run_transposed(isa, 2, &w, &c, &vec![0.0; tokens * cols]);
+        assert_eq!(y, vec![expected; tokens * cols], "{}", isa.name());
+    }
+}
+
+#[test]
+fn only_the_chosen_rows_are_read() {
+    let w = poisoned(9, 41, |row| row % 2 == 1);
+    for isa in Isa::available() {
+        let x = vec![1.0; 41];
+        assert_eq!(run_rows(isa, 3, &w, &[0, 2, 4, 6, 8], &x), [41.0; 5], "{}", isa.name());
+        assert_eq!(run_rows(isa, 3, &w, &[], &x), [0.0; 0]);
+    }
+}
+
+/// Buffers that held a larger batch leave no trace in a smaller one.
+#[test]
+fn activations_can_be_used_again() {
+    let mut rng = Rng::new(7);
+    for isa in Isa::available() {
+        let mut used = Activations::default();
+        used.set(isa, &rng.inputs(9 * 512), 512, true);
+        for cols in [96, 32, 224] {
+            let w = Weights::random(DType::Q4_1, 11, cols, &mut rng);
+            let x = rng.inputs(2 * cols);
+            used.set(isa, &x, cols, true);
+            let mut out = vec![f32::NAN; 2 * 11];
+            matmul(isa, pool(1), &w.matrix(), &used, &mut out);
+            assert_same_bits(isa.name(), &out, &run(isa, 1, &w, &x));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "8-bit activations")]
+fn quantised_weights_refuse_plain_activations() {
+    let w = Weights::random(DType::Q8_0, 2, 64, &mut Rng::new(1));
+    let mut x = Activations::default();
+    x.set(Isa::SCALAR, &[1.0; 64], 64, false);
+    matmul(Isa::SCALAR, pool(1), &w.matrix(), &x, &mut [0.0; 2]);
+}
+
+#[test]
+#[should_panic(expected = "inputs of the matrix")]
+fn inputs_of_another_width_are_refused() {
+    let w = Weights::random(DType::F32, 2, 64, &mut Rng::new(1));
+    let mut x = Activations::default();
+    x.set(Isa::SCALAR, &[1.0; 63], 63, false);
+    matmul(Isa::SCALAR, pool(1), &w.matrix(), &x, &mut [0.0; 2]);
+}

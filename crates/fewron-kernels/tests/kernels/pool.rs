@@ -1,0 +1,182 @@
+//! The thread pool.
+
+use fewron_kernels::Pool;
+use proptest::prelude::*;
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+fn counters(len: usize) -> Vec<AtomicUsize> {
+    (0..len).map(|_| AtomicUsize::new(0)).collect()
+}
+
+fn counts(counters: &[AtomicUsize]) -> Vec<usize> {
+    counters.iter().map(|c| c.load(Ordering::Relaxed)).collect()
+}
+
+/// The pool still runs every part of a job, once.
+#[track_caller]
+fn assert_works(pool: &Pool) {
+    let calls = counters(pool.threads());
+    pool.run(|index| {
+        calls[index].fetch_add(1, Ordering::Relaxed);
+    });
+    assert_eq!(counts(&calls), vec![1; pool.threads()]);
+}
+
+proptest! {
+    #[test]
+    fn split_covers_every_index_once(
+        threads in 1usize..7,
+        len in 0usize..600,
+        align in prop::sample::select(vec![1usize, 2, 3, 16, 32, 64, 256, 1000]),
+    ) {
+        let visits = counters(len);
+        let ranges = Mutex::new(Vec::new());
+        Pool::new(threads).split(len, align, |range| {
+            range.clone().for_each(|i| { visits[i].fetch_add(1, Ordering::Relaxed); });
+            ranges.lock().unwrap().push(range);
+        });
+        prop_assert_eq!(counts(&visits), vec![1; len]);
+        let ranges = ranges.into_inner().unwrap();
+        prop_assert!(ranges.len() <= threads);
+        for range in &ranges {
+            prop_assert!(range.start.is_multiple_of(align) && !range.is_empty());
+            prop_assert!(range.end == len || range.end.is_multiple_of(align));
+        }
+        // No thread gets more than its share, rounded up to whole units.
+        let share = len.div_ceil(align).div_ceil(threads) * align;
+        prop_assert!(ranges.iter().all(|range| range.len() <= share));
+    }
+
+    #[test]
+    fn chunks_visits_the_named_ones(
+        threads in 1usize..5,
+        len in 1usize..9,
+        named in prop::collection::vec(any::<bool>(), 0..40),
+    ) {
+        let indices: Vec<usize> = (0..named.len()).filter(|&i| named[i]).collect();
+        let mut data = vec![0usize; named.len() * len];
+        Pool::new(threads).chunks(&mut data, len, &indices, |index, seen: &mut usize, chunk| {
+            assert_eq!(chunk.len(), len);
+            *seen += 1;
+            chunk.iter_mut().for_each(|x| *x += 100 * *seen + index + 1);
+        });
+        for (index, chunk) in data.chunks_exact(len).enumerate() {
+            let expected = if named[index] { index + 1 } else { 0 };
+            prop_assert!(chunk.iter().all(|x| x % 100 == expected), "chunk {}: {:?}", index, chunk);
+        }
+        // Scratch starts anew in each call and is kept from chunk to chunk of a thread.
+        let largest = data.iter().max().map_or(0, |x| x / 100);
+        prop_assert_eq!(largest, indices.len().div_ceil(threads));
+    }
+}
+
+#[test]
+fn each_part_has_its_own_thread() {
+    for threads in 0..5 {
+        let pool = Pool::new(threads);
+        assert_eq!(pool.threads(), threads.max(1));
+        let ids = Mutex::new(HashSet::new());
+        pool.run(|index| {
+            assert!(ids.lock().unwrap().insert((index, thread::current().id())));
+        });
+        let ids = ids.into_inner().unwrap();
+        assert_eq!(ids.iter().map(|(_, id)| id).collect::<HashSet<_>>().len(), pool.threads());
+        assert!(ids.contains(&(0, thread::current().id())), "the caller does the first part");
+    }
+}
+
+#[test]
+fn panics_reach_the_caller_and_the_pool_survives() {
+    for threads in 1..4 {
+        let pool = Pool::new(threads);
+        for culprits in 1..1usize << threads {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(|index| assert!(culprits >> index & 1 == 0, "part {index}"));
+            }));
+            let message = result.expect_err("the panic is passed on");
+            if culprits & 1 == 1 {
+                assert_eq!(message.downcast_ref::<String>().unwrap(), "part 0");
+            }
+            assert_works(&pool);
+        }
+    }
+}
+
+#[test]
+fn many_short_runs() {
+    let pool = Pool::new(3);
+    let calls = counters(3);
+    for run in 0..3_000 {
+        pool.run(|index| {
+            calls[index].fetch_add(run, Ordering::Relaxed);
+        });
+    }
+    assert_eq!(counts(&calls), [3_000 * 2_999 / 2; 3]);
+}
+
+/// Workers that have gone to sleep wake up.
+#[test]
+fn runs_after_a_rest() {
+    let pool = Pool::new(3);
+    for _ in 0..10 {
+        thread::sleep(Duration::from_millis(3));
+        assert_works(&pool);
+    }
+}
+
+#[test]
+fn several_callers_share_a_pool() {
+    let pool = Pool::new(2);
+    let total = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..300 {
+                    let own = counters(100);
+                    pool.split(100, 8, |range| {
+                        range.for_each(|i| {
+                            own[i].fetch_add(1, Ordering::Relaxed);
+                        });
+                    });
+                    assert_eq!(counts(&own), [1; 100]);
+                    total.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(total.into_inner(), 900);
+}
+
+#[test]
+fn a_pool_runs_inside_another() {
+    let (outer, inner) = (Pool::new(2), Pool::new(2));
+    let calls = AtomicUsize::new(0);
+    outer.run(|_| {
+        for _ in 0..50 {
+            inner.run(|_| {
+                calls.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    });
+    assert_eq!(calls.into_inner(), 200);
+}
+
+#[test]
+#[should_panic(expected = "each chunk belongs to one thread")]
+fn chunks_refuses_an_index_twice() {
+    Pool::new(2).chunks(&mut [0; 8], 2, &[0, 1, 1], |_, _: &mut (), _| {});
+}
+
+#[test]
+fn chunks_refuses_an_index_beyond_the_data() {
+    let mut data = [0; 8];
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        Pool::new(2).chunks(&mut data, 2, &[0, 4], |_, _: &mut (), chunk| chunk.fill(1));
+    }));
+    assert!(result.is_err());
+}

@@ -1,0 +1,11 @@
+//! Scores, selections and policies on tiny random-weight models, with goldens from PyTorch
+//! (`fixtures/goldens/part_tiny.py`).
+
+mod attribution;
+#[allow(clippy::print_stderr)]
+#[path = "../../../fewron-model/tests/goldens/mod.rs"]
+mod goldens;
+mod models;
+mod names;
+mod policy;
+mod selection;
