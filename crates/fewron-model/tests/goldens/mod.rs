@@ -24,6 +24,8 @@ pub fn real_file(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
+    let required = std::env::var_os("FEWRON_REQUIRE_MODELS").is_some();
+    assert!(!required, "no {}, and FEWRON_REQUIRE_MODELS is set", path.display());
     eprintln!("skipped: no {}; `fewron pull {name}` fetches it", path.display());
     None
 }

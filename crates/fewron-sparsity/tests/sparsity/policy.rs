@@ -284,11 +284,11 @@ fn calibration_equals_its_definition() {
             let expected: Vec<f32> = (0..n).map(weight).collect();
             assert_close(name, &calibration.gate_weights[layer], &expected, 1e-5);
 
-            let gates = seen.gate[layer].chunks_exact(n).step_by(8);
+            let gates = seen.gate[layer].chunks_exact(n).step_by(16);
             let scores = gates.flat_map(|gate| gate_scores(config.activation, gate, &expected));
             assert_close(name, &calibration.gate_scores[layer], &sorted(scores), 1e-5);
 
-            let outputs = seen.post[layer].chunks_exact(n).step_by(8).flatten();
+            let outputs = seen.post[layer].chunks_exact(n).step_by(16).flatten();
             assert_eq!(calibration.magnitudes[layer], sorted(outputs.map(|o| o.abs())));
         }
     }
