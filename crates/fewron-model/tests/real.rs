@@ -1,6 +1,8 @@
 //! Real files against `transformers` on the same weights in f32 (`fixtures/goldens/part_nll.py`,
 //! `part_quantgrad.py`). Skipped visibly where the files are not in the cache.
 
+#![allow(clippy::print_stdout)]
+
 mod goldens;
 
 use fewron_model::gguf::Gguf;

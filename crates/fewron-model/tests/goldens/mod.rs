@@ -1,5 +1,5 @@
 //! Reading of golden files.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::print_stderr)]
 
 use safetensors::{Dtype, SafeTensors};
 use std::path::PathBuf;

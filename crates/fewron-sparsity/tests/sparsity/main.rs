@@ -2,7 +2,6 @@
 //! (`fixtures/goldens/part_tiny.py`).
 
 mod attribution;
-#[allow(clippy::print_stderr)]
 #[path = "../../../fewron-model/tests/goldens/mod.rs"]
 mod goldens;
 mod models;
