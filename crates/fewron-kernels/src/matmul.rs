@@ -104,6 +104,24 @@ pub fn matvec_rows(
     });
 }
 
+/// How far ahead of the row at work memory is asked for rows.
+const PREFETCH_BYTES: usize = 8192;
+
+/// Asks for the cache lines of a row.
+#[inline(always)]
+fn prefetch(row: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(64) {
+        // SAFETY: a prefetch has no effect but on the caches, and the address is valid.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
 enum Rows<'a> {
     Range(Range<usize>),
     List(&'a [u32]),
@@ -141,10 +159,14 @@ fn products(
     let mut panels: [Panel; ROWS] = std::array::from_fn(|_| Panel::new(w.cols));
     let mut floats = if w.dtype.is_quantized() { Vec::new() } else { vec![0.0; w.cols] };
     let mut out = vec![0.0; ROWS * x.tokens()];
+    let ahead = (PREFETCH_BYTES / w.row_bytes).clamp(1, 32);
     for first in (0..rows.len()).step_by(ROWS) {
         let count = ROWS.min(rows.len() - first);
         if w.dtype.is_quantized() {
             for (offset, panel) in panels[..count].iter_mut().enumerate() {
+                if first + offset + ahead < rows.len() {
+                    prefetch(w.row(rows.get(first + offset + ahead)));
+                }
                 let row = w.row(rows.get(first + offset));
                 unpack(isa, w.dtype, row, &mut panel.q, &mut panel.d, &mut panel.m);
             }

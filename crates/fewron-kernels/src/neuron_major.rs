@@ -231,7 +231,7 @@ impl NeuronMajor {
         });
     }
 
-    /// ‖W[i]‖₂ of each neuron.
+    /// ‖`W[i]`‖₂ of each neuron.
     pub fn row_norms(&self, isa: Isa) -> Vec<f32> {
         let mut row = vec![0.0; self.padded];
         (0..self.neurons)
