@@ -216,8 +216,7 @@ struct Loader<'a> {
 impl Loader<'_> {
     /// A matrix of `rows` outputs and `cols` inputs.
     fn weight(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight, ModelError> {
-        let view = self.view(name, &[cols, rows])?;
-        Ok(view)
+        self.view(name, &[cols, rows])
     }
 
     fn view(&mut self, name: &str, shape: &[usize]) -> Result<Weight, ModelError> {

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
 pub(crate) use text::{ChatArgs, GenerateArgs, MaskArgs, PromptArgs, SamplingArgs, ScoreArgs};
-pub(crate) use values::{Metric, Policy, Protocol, Scope, Selection};
+pub(crate) use values::{Policy, Protocol};
 
 /// Few neurons, same answers: sparse activation for small language models.
 ///

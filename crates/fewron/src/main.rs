@@ -5,7 +5,6 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-#[allow(dead_code, unused_imports, reason = "the commands that need the engine will read them")]
 mod cli;
 mod commands;
 mod generation;

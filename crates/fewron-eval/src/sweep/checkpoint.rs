@@ -309,7 +309,9 @@ impl Checkpoint {
         self.state.sums.merge(&sample.sums);
         self.activity.resize(self.activity.len().max(sample.activity.len()), 0);
         self.activity.iter_mut().zip(&sample.activity).for_each(|(to, from)| *to += from);
-        self.state.samples.insert(index, Sample { activity: Vec::new(), ..sample });
+        self.state
+            .samples
+            .insert(index, Sample { sums: Sums::default(), activity: Vec::new(), ..sample });
         self.state.wall_s = wall_s;
         Ok(self.write()?)
     }
