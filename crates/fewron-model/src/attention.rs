@@ -1,13 +1,13 @@
 //! Attention of one query over the past and its own token, forward and backward.
 
 use crate::config::ModelConfig;
+use crate::kv_cache::LayerCache;
 use fewron_kernels::{Isa, axpy, dot, softmax};
 
 /// What a head of one token attends to: cached rows of past positions, then the token's own key
 /// and value.
 pub(crate) struct Past<'a> {
-    pub(crate) keys: &'a [f32],
-    pub(crate) values: &'a [f32],
+    pub(crate) cache: &'a LayerCache,
     pub(crate) own_key: &'a [f32],
     pub(crate) own_value: &'a [f32],
     /// First visible position and the token's own.
@@ -16,23 +16,28 @@ pub(crate) struct Past<'a> {
 }
 
 impl Past<'_> {
-    /// The rows of one kv head, past ones first: `(key or value source) -> iterator`.
-    fn rows<'b>(
-        &'b self,
-        config: &ModelConfig,
-        head: usize,
-        cached: &'b [f32],
-        own: &'b [f32],
-    ) -> impl Iterator<Item = &'b [f32]> {
-        let (width, dim) = (config.kv_width(), config.head_dim);
-        let at = head / (config.heads / config.kv_heads) * dim;
-        let past = (self.start..self.position).map(move |p| &cached[p * width + at..][..dim]);
-        past.chain(std::iter::once(&own[at..at + dim]))
+    /// Keys that a head sees, its token's own last.
+    fn keys(&self, config: &ModelConfig, head: usize) -> impl Iterator<Item = &[f32]> {
+        let (at, dim) = kv_place(config, head);
+        let past = self.cache.keys(self.start..self.position);
+        past.chain(std::iter::once(self.own_key)).map(move |row| &row[at..at + dim])
+    }
+
+    /// Values that a head sees, its token's own last.
+    fn values(&self, config: &ModelConfig, head: usize) -> impl Iterator<Item = &[f32]> {
+        let (at, dim) = kv_place(config, head);
+        let past = self.cache.values(self.start..self.position);
+        past.chain(std::iter::once(self.own_value)).map(move |row| &row[at..at + dim])
     }
 
     fn len(&self) -> usize {
         self.position - self.start + 1
     }
+}
+
+/// Where the key and value of a query head lie in their rows, and how wide they are.
+fn kv_place(config: &ModelConfig, head: usize) -> (usize, usize) {
+    (head / (config.heads / config.kv_heads) * config.head_dim, config.head_dim)
 }
 
 /// First position that a token may attend to.
@@ -51,8 +56,7 @@ fn weights(
 ) {
     out.clear();
     out.reserve(past.len());
-    let keys = past.rows(config, head, past.keys, past.own_key);
-    out.extend(keys.map(|key| dot(isa, q, key) * config.attention_scale));
+    out.extend(past.keys(config, head).map(|key| dot(isa, q, key) * config.attention_scale));
     softmax(isa, out);
 }
 
@@ -68,7 +72,7 @@ pub(crate) fn attend(
 ) {
     weights(isa, config, head, q, past, scores);
     z.fill(0.0);
-    for (&p, value) in scores.iter().zip(past.rows(config, head, past.values, past.own_value)) {
+    for (&p, value) in scores.iter().zip(past.values(config, head)) {
         axpy(isa, p, value, z);
     }
 }
@@ -89,13 +93,11 @@ pub(crate) fn attend_backward(
 ) {
     let mut p = Vec::new();
     weights(isa, config, head, q, past, &mut p);
-    let values = past.rows(config, head, past.values, past.own_value);
-    let dp: Vec<f32> = values.map(|value| dot(isa, dz, value)).collect();
+    let dp: Vec<f32> = past.values(config, head).map(|value| dot(isa, dz, value)).collect();
     let mean: f32 = p.iter().zip(&dp).map(|(p, dp)| p * dp).sum();
     dq.fill(0.0);
     let mut own = 0.0;
-    for ((&p, &dp), key) in p.iter().zip(&dp).zip(past.rows(config, head, past.keys, past.own_key))
-    {
+    for ((&p, &dp), key) in p.iter().zip(&dp).zip(past.keys(config, head)) {
         own = p * (dp - mean) * config.attention_scale;
         axpy(isa, own, key, dq);
     }

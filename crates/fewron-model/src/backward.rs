@@ -181,14 +181,13 @@ impl Backward<'_> {
         let (dim, width, kv) = (config.head_dim, config.query_width(), config.kv_width());
         let t = &self.trace.layers[layer];
         let tokens = self.trace.positions.len();
-        let (keys, values) = self.cache.layer(layer);
+        let cache = self.cache.layer(layer);
         let mut dq = vec![0.0; tokens * width];
         let (mut dk, mut dv) = (vec![0.0; tokens * kv], vec![0.0; tokens * kv]);
         let group = config.heads / config.kv_heads;
         for (token, &position) in self.trace.positions.iter().enumerate() {
             let past = Past {
-                keys,
-                values,
+                cache,
                 own_key: &t.k[token * kv..][..kv],
                 own_value: &t.v[token * kv..][..kv],
                 start: window_start(config.layers[layer].window, position),

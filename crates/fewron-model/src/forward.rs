@@ -1,7 +1,7 @@
 //! The forward pass of a batch through the blocks.
 
 use crate::attention::{Past, attend, window_start};
-use crate::kv_cache::KvCache;
+use crate::kv_cache::{KvCache, LayerCache};
 use crate::mask::{Choice, MaskSource};
 use crate::model::{Layer, Model, Weight};
 use crate::probe::{Probe, Site};
@@ -28,18 +28,48 @@ pub(crate) struct Scratch {
     out: Vec<f32>,
 }
 
+/// The past of a batch's tokens.
+pub(crate) enum Texts<'a> {
+    /// The tokens go on one text: they join its cache, later ones see earlier ones.
+    Append(&'a mut KvCache),
+    /// The tokens are alternatives: each sees the text before its position and itself.
+    Alternatives(&'a KvCache),
+    /// Each token goes on a text of its own.
+    Each(&'a mut [KvCache]),
+}
+
+impl Texts<'_> {
+    /// Lets the keys and values of a layer join the caches.
+    fn extend(&mut self, layer: usize, width: usize, keys: &[f32], values: &[f32]) {
+        match self {
+            Texts::Append(cache) => cache.extend(layer, keys, values),
+            Texts::Alternatives(_) => {}
+            Texts::Each(caches) => {
+                let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
+                for (cache, (key, value)) in caches.iter_mut().zip(rows) {
+                    cache.extend(layer, key, value);
+                }
+            }
+        }
+    }
+
+    /// The past of a token.
+    fn layer(&self, layer: usize, token: usize) -> &LayerCache {
+        match self {
+            Texts::Append(cache) => cache.layer(layer),
+            Texts::Alternatives(cache) => cache.layer(layer),
+            Texts::Each(caches) => caches[token].layer(layer),
+        }
+    }
+}
+
 /// One batch on its way through the blocks.
-///
-/// The tokens of a batch either follow each other (`append`: their keys and values join the cache,
-/// later tokens see earlier ones) or are alternatives: each sees the cache before its position and
-/// itself.
 pub(crate) struct Pass<'a> {
     pub(crate) model: &'a Model,
     pub(crate) pool: &'a Pool,
-    pub(crate) cache: &'a mut KvCache,
+    pub(crate) texts: Texts<'a>,
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) positions: &'a [usize],
-    pub(crate) append: bool,
     /// Index of the batch's first token for the mask source.
     pub(crate) first_token: usize,
     pub(crate) masks: Option<&'a mut dyn MaskSource>,
@@ -126,9 +156,7 @@ impl Pass<'_> {
         self.observe(Site::Query, layer, &q);
         self.observe(Site::Key, layer, &k);
         self.observe(Site::Value, layer, &v);
-        if self.append {
-            self.cache.extend(layer, &k, &v);
-        }
+        self.texts.extend(layer, config.kv_width(), &k, &v);
         self.heads(layer, &q, &k, &v);
         (self.scratch.q, self.scratch.k, self.scratch.v) = (q, k, v);
         let z = std::mem::take(&mut self.scratch.z);
@@ -158,16 +186,15 @@ impl Pass<'_> {
         }
         self.scratch.z.clear();
         self.scratch.z.resize(self.positions.len() * width, 0.0);
-        let (keys, values) = self.cache.layer(layer);
         let jobs: Vec<usize> = (0..on.len()).filter(|&job| on[job]).collect();
         let isa = self.model.isa();
         let window = config.layers[layer].window;
+        let texts = &self.texts;
         let run = |job: usize, scores: &mut Vec<f32>, z: &mut [f32]| {
             let (token, head) = (job / config.heads, job % config.heads);
             let position = self.positions[token];
             let past = Past {
-                keys,
-                values,
+                cache: texts.layer(layer, token),
                 own_key: &k[token * kv..][..kv],
                 own_value: &v[token * kv..][..kv],
                 start: window_start(window, position),

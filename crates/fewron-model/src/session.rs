@@ -2,7 +2,7 @@
 
 use crate::backward::{Backward, Gradients, Stop};
 use crate::error::ModelError;
-use crate::forward::{Pass, Scratch, project};
+use crate::forward::{Pass, Scratch, Texts, project};
 use crate::kv_cache::KvCache;
 use crate::mask::MaskSource;
 use crate::model::Model;
@@ -39,7 +39,6 @@ pub struct Session {
     model: Arc<Model>,
     pool: Arc<Pool>,
     cache: KvCache,
-    len: usize,
     scratch: Scratch,
     input: Activations,
     normed: Vec<f32>,
@@ -55,7 +54,6 @@ impl Session {
             model,
             pool,
             cache,
-            len: 0,
             scratch: Scratch::default(),
             input: Activations::default(),
             normed: Vec::new(),
@@ -70,13 +68,17 @@ impl Session {
 
     /// Tokens in the cache.
     pub fn position(&self) -> usize {
-        self.len
+        self.cache.position()
     }
 
     /// Forgets everything from position `len` on.
     pub fn truncate(&mut self, len: usize) {
         self.cache.truncate(len);
-        self.len = self.len.min(len);
+    }
+
+    /// The text. A clone of it can go on elsewhere: see [`Self::forward_each`].
+    pub fn cache(&self) -> &KvCache {
+        &self.cache
     }
 
     /// Appends tokens and returns logits: `[vocab]` for [`Logits::Last`], `[tokens, vocab]` for
@@ -93,31 +95,30 @@ impl Session {
         mut probe: Option<&mut dyn Probe>,
         wanted: Logits,
     ) -> Result<&[f32], ModelError> {
-        self.check(tokens)?;
+        self.check(tokens, self.position() + tokens.len())?;
         let model = Arc::clone(&self.model);
         let hidden = model.config().hidden;
         self.logits.clear();
         let mut done = 0;
         for batch in tokens.chunks(BATCH) {
             let mut x = self.embed(&model, batch);
-            let positions: Vec<usize> = (self.len..self.len + batch.len()).collect();
+            let start = self.position();
+            let positions: Vec<usize> = (start..start + batch.len()).collect();
             if let Some(probe) = probe.as_mut() {
                 probe.begin(&positions);
             }
             Pass {
                 model: &model,
                 pool: &self.pool,
-                cache: &mut self.cache,
+                texts: Texts::Append(&mut self.cache),
                 scratch: &mut self.scratch,
                 positions: &positions,
-                append: true,
                 first_token: done,
                 // Reborrowed for this batch alone.
                 masks: masks.as_mut().map(|m| &mut **m as &mut dyn MaskSource),
                 probe: probe.as_mut().map(|p| &mut **p as &mut dyn Probe),
             }
             .blocks(0, &mut x);
-            self.len += batch.len();
             done += batch.len();
             match wanted {
                 Logits::All => self.push_logits(&model, &x),
@@ -127,6 +128,43 @@ impl Session {
                 _ => {}
             }
         }
+        Ok(&self.logits)
+    }
+
+    /// Appends one token to each of several texts, as one batch that reads the weights once, and
+    /// returns the logits `[texts, vocab]`. Each text gets what it would get alone. For the mask
+    /// source, `token` is the index of the text. The session's own text is not touched.
+    ///
+    /// # Errors
+    /// A token beyond the vocabulary, or a text that fills the context; all texts are then
+    /// unchanged.
+    ///
+    /// # Panics
+    /// When there are not as many tokens as texts.
+    pub fn forward_each(
+        &mut self,
+        texts: &mut [KvCache],
+        tokens: &[u32],
+        masks: Option<&mut dyn MaskSource>,
+    ) -> Result<&[f32], ModelError> {
+        assert_eq!(texts.len(), tokens.len(), "one token for each text");
+        let positions: Vec<usize> = texts.iter().map(KvCache::position).collect();
+        self.check(tokens, positions.iter().max().map_or(0, |longest| longest + 1))?;
+        let model = Arc::clone(&self.model);
+        let mut x = self.embed(&model, tokens);
+        Pass {
+            model: &model,
+            pool: &self.pool,
+            texts: Texts::Each(texts),
+            scratch: &mut self.scratch,
+            positions: &positions,
+            first_token: 0,
+            masks: masks.map(|masks| masks as &mut dyn MaskSource),
+            probe: None,
+        }
+        .blocks(0, &mut x);
+        self.logits.clear();
+        self.push_logits(&model, &x);
         Ok(&self.logits)
     }
 
@@ -155,10 +193,9 @@ impl Session {
         let mut pass = Pass {
             model: &model,
             pool: &self.pool,
-            cache: &mut self.cache,
+            texts: Texts::Alternatives(&self.cache),
             scratch: &mut self.scratch,
             positions: &positions,
-            append: false,
             first_token: 0,
             masks: None,
             probe: Some(&mut record),
@@ -177,12 +214,12 @@ impl Session {
             .run(logits, labels, stop)
     }
 
-    fn check(&self, tokens: &[u32]) -> Result<(), ModelError> {
+    /// Refuses unknown tokens and texts of more positions than the context holds.
+    fn check(&self, tokens: &[u32], needed: usize) -> Result<(), ModelError> {
         let config = self.model.config();
         if let Some(&token) = tokens.iter().find(|&&t| t as usize >= config.vocab) {
             return Err(ModelError::Token { token, vocab: config.vocab });
         }
-        let needed = self.len + tokens.len();
         if needed > config.context {
             return Err(ModelError::ContextFull { needed, context: config.context });
         }

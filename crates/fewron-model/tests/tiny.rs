@@ -44,6 +44,46 @@ fn batch_and_threads_do_not_change_a_bit() {
     }
 }
 
+/// Keeps every third neuron, from this plus the token's index on.
+struct Third(usize);
+
+impl MaskSource for Third {
+    fn neurons(&mut self, _: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
+        kept.extend((0..8).filter(|i| *i as usize % 3 == (self.0 + token) % 3));
+        Choice::Listed
+    }
+}
+
+#[test]
+fn texts_of_one_batch_go_on_as_if_alone() {
+    for name in MODELS {
+        let tokens = Goldens::open(&format!("tiny/{name}.safetensors")).tokens();
+        let mut session = session(name, Isa::detect(), 2);
+        let vocab = session.model().config().vocab;
+        // Texts with a common beginning, of different lengths.
+        let lens = [tokens.len() - 1, 1, tokens.len() / 2];
+        session.forward(&tokens, None, None, Logits::None).unwrap();
+        let fork = |len| {
+            let mut text = session.cache().clone();
+            text.truncate(len);
+            text
+        };
+        let mut texts = lens.map(fork);
+        let next = [tokens[0], tokens[2], tokens[1]];
+        let first = session.forward_each(&mut texts, &next, Some(&mut Third(0))).unwrap().to_vec();
+        let second = session.forward_each(&mut texts, &next, Some(&mut Third(0))).unwrap().to_vec();
+        assert_eq!(texts.each_ref().map(|text| text.position()), lens.map(|len| len + 2));
+        for (lane, (len, next)) in lens.into_iter().zip(next).enumerate() {
+            session.truncate(0);
+            session.forward(&tokens[..len], None, None, Logits::None).unwrap();
+            for logits in [&first, &second] {
+                let alone = session.forward(&[next], Some(&mut Third(lane)), None, Logits::Last);
+                assert!(alone.unwrap() == &logits[lane * vocab..][..vocab], "{name} text {lane}");
+            }
+        }
+    }
+}
+
 #[test]
 fn gradients_equal_autograd() {
     for name in MODELS {

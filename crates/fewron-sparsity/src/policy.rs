@@ -8,10 +8,10 @@ use std::str::FromStr;
 use thiserror::Error;
 
 /// Plays back masks that were chosen before, token by token.
-#[derive(Clone, Copy, Debug)]
-pub struct Replay<'a>(pub &'a [Kept]);
+#[derive(Clone, Debug)]
+pub struct Replay(pub Vec<Kept>);
 
-impl MaskSource for Replay<'_> {
+impl MaskSource for Replay {
     fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
         replay(&self.0[token].neurons, layer, kept)
     }

@@ -61,6 +61,13 @@ pub struct Kept {
     pub heads: Vec<Vec<u32>>,
 }
 
+impl Kept {
+    /// Bytes in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.neurons.iter().chain(&self.heads).map(|list| size_of_val(&list[..])).sum()
+    }
+}
+
 /// How many of `units` stay on at sparsity `ratio`: `units` − round(`ratio` · `units`).
 pub fn kept_count(units: usize, ratio: f32) -> usize {
     units - ((ratio as f64 * units as f64).round() as usize).min(units)

@@ -3,7 +3,7 @@
 use super::Text;
 use fewron_kernels::{kl_divergence, log_sum_exp};
 use fewron_model::sampler::argmax;
-use fewron_model::{Logits, MaskSource, ModelError, Session, Trace};
+use fewron_model::{Choice, KvCache, Logits, MaskSource, ModelError, Session, Trace};
 use fewron_sparsity::{Attribution, Scores};
 
 /// A dense greedy answer with everything the masks are judged by.
@@ -101,23 +101,61 @@ pub(super) fn teacher_forced(
     Ok(forced)
 }
 
-/// Shifts a mask source by `offset` tokens, to decode from the middle of an answer.
-struct From<'a> {
-    masks: &'a mut dyn MaskSource,
-    offset: usize,
+/// A free-running sparse answer on its way. Up to the first step at which the teacher-forced run
+/// disagrees the two are the same run, so it goes on from there.
+pub(super) struct FreeRun<'a> {
+    masks: Box<dyn MaskSource + 'a>,
+    /// The text up to the last token but one; nothing if the answer is complete.
+    cache: Option<KvCache>,
+    /// The answer so far.
+    pub(super) tokens: Vec<u32>,
 }
 
-impl MaskSource for From<'_> {
-    fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> fewron_model::Choice {
-        self.masks.neurons(layer, token + self.offset, kept)
+impl<'a> FreeRun<'a> {
+    /// Sets in behind a teacher-forced run with the same masks, which the session must still hold.
+    pub(super) fn new(
+        session: &Session,
+        dense: &Dense,
+        forced: &Forced,
+        masks: Box<dyn MaskSource + 'a>,
+    ) -> Self {
+        let differs = |(predicted, label): (&u32, &u32)| predicted != label;
+        let Some(first) = forced.predicted.iter().zip(dense.labels()).position(differs) else {
+            return Self { masks, cache: None, tokens: dense.tokens.clone() };
+        };
+        // Step s predicts token s + 1 of the answer.
+        let mut tokens = dense.tokens[..=first].to_vec();
+        tokens.push(forced.predicted[first]);
+        let mut cache = session.cache().clone();
+        cache.truncate(dense.prompt_len + first + 1);
+        Self { masks, cache: Some(cache), tokens }
+    }
+}
+
+/// The mask sources of several answers; the `token` of a call is the answer's place.
+struct Lanes<'a, 'b>(Vec<&'b mut FreeRun<'a>>);
+
+impl Lanes<'_, '_> {
+    fn lane(&mut self, lane: usize) -> (&mut dyn MaskSource, usize) {
+        let run = &mut *self.0[lane];
+        (&mut *run.masks, run.tokens.len() - 1)
+    }
+}
+
+impl MaskSource for Lanes<'_, '_> {
+    fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
+        let (masks, step) = self.lane(token);
+        masks.neurons(layer, step, kept)
     }
 
     fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
-        self.masks.select_neurons(layer, token + self.offset, values, kept);
+        let (masks, step) = self.lane(token);
+        masks.select_neurons(layer, step, values, kept);
     }
 
-    fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> fewron_model::Choice {
-        self.masks.heads(layer, token + self.offset, kept)
+    fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
+        let (masks, step) = self.lane(token);
+        masks.heads(layer, step, kept)
     }
 
     fn select_heads(
@@ -128,36 +166,41 @@ impl MaskSource for From<'_> {
         heads: usize,
         kept: &mut Vec<u32>,
     ) {
-        self.masks.select_heads(layer, token + self.offset, outputs, heads, kept);
+        let (masks, step) = self.lane(token);
+        masks.select_heads(layer, step, outputs, heads, kept);
     }
 }
 
-/// The free-running sparse answer. Up to the first step at which the teacher-forced run disagrees
-/// the two are the same run, so it goes on from there; the session must hold that run.
-pub(super) fn free_running(
+/// Completes answers greedily, all in one batch, to at most `len` tokens each.
+pub(super) fn finish_runs(
     session: &mut Session,
     text: &dyn Text,
-    dense: &Dense,
-    forced: &Forced,
-    masks: &mut dyn MaskSource,
-) -> Result<Vec<u32>, ModelError> {
-    let steps = dense.labels().len();
-    let differs = |(predicted, label): (&u32, &u32)| predicted != label;
-    let Some(first) = forced.predicted.iter().zip(dense.labels()).position(differs) else {
-        return Ok(dense.tokens.clone());
-    };
-    // Step s predicts token s + 1 of the answer.
-    let mut tokens = dense.tokens[..=first].to_vec();
-    tokens.push(forced.predicted[first]);
-    session.truncate(dense.prompt_len + first + 1);
-    for step in first + 1..steps {
-        let last = tokens[tokens.len() - 1];
-        if text.is_end(last) {
-            break;
+    runs: &mut [FreeRun],
+    len: usize,
+) -> Result<(), ModelError> {
+    let vocab = session.model().config().vocab;
+    let (mut caches, mut lanes) = (Vec::new(), Lanes(Vec::new()));
+    for run in runs {
+        if let Some(cache) = run.cache.take() {
+            caches.push(cache);
+            lanes.0.push(run);
         }
-        let mut masks = From { masks, offset: step };
-        let row = session.forward(&[last], Some(&mut masks), None, Logits::Last)?;
-        tokens.push(argmax(row));
     }
-    Ok(tokens)
+    loop {
+        for lane in (0..caches.len()).rev() {
+            let tokens = &lanes.0[lane].tokens;
+            if tokens.len() >= len || text.is_end(tokens[tokens.len() - 1]) {
+                caches.swap_remove(lane);
+                lanes.0.swap_remove(lane);
+            }
+        }
+        if caches.is_empty() {
+            return Ok(());
+        }
+        let last: Vec<u32> = lanes.0.iter().map(|run| run.tokens[run.tokens.len() - 1]).collect();
+        let logits = session.forward_each(&mut caches, &last, Some(&mut lanes))?;
+        for (run, row) in lanes.0.iter_mut().zip(logits.chunks_exact(vocab)) {
+            run.tokens.push(argmax(row));
+        }
+    }
 }

@@ -121,16 +121,8 @@ impl Sample {
         Self { dense, steps, points: Vec::new(), sums, activity: Vec::new() }
     }
 
-    /// Adds a point: `name`'s masks at ratio `r`.
-    pub(super) fn add(
-        &mut self,
-        sweep: &Sweep,
-        name: usize,
-        r: usize,
-        point: PointSample,
-        kept: &[Kept],
-    ) {
-        self.points.push(point);
+    /// Adds what `name`'s masks keep at ratio `r`.
+    pub(super) fn add_kept(&mut self, sweep: &Sweep, name: usize, r: usize, kept: &[Kept]) {
         let at = name * sweep.config.ratios.len() + r;
         for kept in kept {
             for (sum, list) in self.sums.neurons[at].iter_mut().zip(&kept.neurons) {

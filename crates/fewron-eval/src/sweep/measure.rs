@@ -1,6 +1,6 @@
 //! One question at every point of the sweep.
 
-use super::answer::{Dense, Forced, free_running, teacher_forced};
+use super::answer::{Dense, Forced, FreeRun, finish_runs, teacher_forced};
 use super::checkpoint::{PointSample, Sample};
 use super::{Masks, Sweep, SweepError};
 use crate::bleu::sentence_bleu;
@@ -42,65 +42,89 @@ pub(super) fn measure(
     let scores = dense.scores(session, &worker.attribution, index as u64);
     sample.add_head_importance(sweep, &scores);
     let mut focus_masks = Vec::new();
+    let mut pending = Pending::default();
     for name in 0..sweep.config.masks.names().len() {
         for (r, &ratio) in sweep.config.ratios.iter().enumerate() {
             if stop() {
                 return Ok(None);
             }
-            let (point, kept) =
-                measure_point(sweep, session, &dense, &sample.dense, name, ratio, &scores)
-                    .map_err(fail)?;
-            sample.add(sweep, name, r, point, &kept);
+            let (forced, kept, masks) =
+                force(sweep, session, &dense, name, ratio, &scores).map_err(fail)?;
+            sample.add_kept(sweep, name, r, &kept);
+            pending.bytes += kept.iter().map(Kept::bytes).sum::<usize>();
+            pending.runs.push(FreeRun::new(session, &dense, &forced, masks));
+            pending.forced.push(forced);
             if r == sweep.config.focus() {
                 focus_masks.push(kept);
+            }
+            if pending.is_full() {
+                pending.finish(sweep, session, &dense, &mut sample).map_err(fail)?;
             }
             tick();
         }
     }
+    pending.finish(sweep, session, &dense, &mut sample).map_err(fail)?;
     sample.add_overlap(&focus_masks);
     Ok(Some(sample))
 }
 
-fn measure_point(
-    sweep: &Sweep,
+/// The teacher-forced run of a point: what it shows, what was kept, and its masks.
+fn force<'a>(
+    sweep: &'a Sweep,
     session: &mut Session,
     dense: &Dense,
-    dense_text: &str,
     name: usize,
     ratio: f32,
     scores: &[Scores],
-) -> Result<(PointSample, Vec<Kept>), ModelError> {
+) -> Result<(Forced, Vec<Kept>, Box<dyn MaskSource + 'a>), ModelError> {
     match &sweep.config.masks {
         Masks::Oracle(_) => {
             let kept = select(sweep.config.selection, &scores[name], ratio, dense.labels().len());
-            let forced = teacher_forced(session, dense, &mut Replay(&kept))?;
-            let point = finish(sweep, session, dense, dense_text, &forced, &mut Replay(&kept))?;
-            Ok((point, kept))
+            let mut masks = Box::new(Replay(kept.clone()));
+            Ok((teacher_forced(session, dense, &mut *masks)?, kept, masks))
         }
         Masks::Runtime(policies) => {
-            let mut policy = sweep.policy(policies[name], ratio).expect("checked at the start");
-            let mut recorder = Recorder::new(&mut policy);
+            let policy = sweep.policy(policies[name], ratio).expect("checked at the start");
+            let mut masks = Box::new(policy);
+            let mut recorder = Recorder::new(&mut *masks);
             let forced = teacher_forced(session, dense, &mut recorder)?;
-            let kept = recorder.kept;
-            let point = finish(sweep, session, dense, dense_text, &forced, &mut policy)?;
-            Ok((point, kept))
+            Ok((forced, recorder.kept, masks))
         }
     }
 }
 
-/// Runs the free-running answer and judges it.
-fn finish(
-    sweep: &Sweep,
-    session: &mut Session,
-    dense: &Dense,
-    dense_text: &str,
-    forced: &Forced,
-    masks: &mut dyn MaskSource,
-) -> Result<PointSample, ModelError> {
-    let tokens = free_running(session, sweep.text, dense, forced, masks)?;
-    let text = text_of(sweep, &tokens);
-    let bleu = sentence_bleu(&text, dense_text);
-    Ok(PointSample { agree: forced.agree, kl: forced.kl, bleu, text })
+/// Points of a question whose free-running answers wait to be decoded as one batch.
+#[derive(Default)]
+struct Pending<'a> {
+    forced: Vec<Forced>,
+    runs: Vec<FreeRun<'a>>,
+    /// Size of their masks.
+    bytes: usize,
+}
+
+impl Pending<'_> {
+    /// Whether more points would take more memory than their batch saves in time.
+    fn is_full(&self) -> bool {
+        self.runs.len() >= 64 || self.bytes >= 128 << 20
+    }
+
+    /// Decodes the answers and judges them.
+    fn finish(
+        &mut self,
+        sweep: &Sweep,
+        session: &mut Session,
+        dense: &Dense,
+        sample: &mut Sample,
+    ) -> Result<(), ModelError> {
+        finish_runs(session, sweep.text, &mut self.runs, dense.tokens.len())?;
+        for (forced, run) in self.forced.drain(..).zip(self.runs.drain(..)) {
+            let text = text_of(sweep, &run.tokens);
+            let bleu = sentence_bleu(&text, &sample.dense);
+            sample.points.push(PointSample { agree: forced.agree, kl: forced.kl, bleu, text });
+        }
+        self.bytes = 0;
+        Ok(())
+    }
 }
 
 /// Text of an answer up to its end token.

@@ -109,10 +109,10 @@ fn replayed_masks_give_the_same_bits() {
                     assert_eq!(kept.heads.len(), count(scope.has_heads()), "{what}");
                 }
                 let steps = decode(&mut session, &tokens, |step, run| {
-                    run(&mut Replay(&kept[step..=step]));
+                    run(&mut Replay(kept[step..=step].to_vec()));
                 });
                 assert!(steps == expected, "{what}: replay by token");
-                let zeroed = batch(&mut session, &tokens, &mut Replay(&kept));
+                let zeroed = batch(&mut session, &tokens, &mut Replay(kept.clone()));
                 assert!(zeroed == expected, "{what}: replay as a batch");
                 let mut recorder = Recorder::new(&mut policy);
                 let together = batch(&mut session, &tokens, &mut recorder);
