@@ -3,7 +3,7 @@
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use fewron_kernels::{Activations, DType, Isa, Matrix, NeuronMajor, Pool, matmul};
+use fewron_kernels::{Activations, DType, Isa, Matrix, NeuronMajor, Packed, Pool, Weights, matmul};
 
 fn main() {
     divan::main();
@@ -42,8 +42,10 @@ fn product(bencher: Bencher, name: &str, dtype: DType, rows: usize, cols: usize,
     let (isa, pool) = (isa(name), Pool::new(1));
     let bytes = weights(dtype, rows, cols);
     let matrix = Matrix::new(dtype, rows, cols, &bytes).expect("the bytes fit");
+    let packed = Packed::new(isa, &pool, &matrix);
+    let matrix = Weights::Packed(&packed);
     let mut x = Activations::default();
-    x.set(isa, &vector(tokens * cols), cols, true);
+    x.set(isa, &vector(tokens * cols), cols, matrix.layout());
     let mut out = vec![0.0; tokens * rows];
     bencher.counter(BytesCount::new(bytes.len())).bench_local(|| {
         matmul(isa, &pool, &matrix, black_box(&x), &mut out);
@@ -73,8 +75,10 @@ fn down(isa: Isa) -> NeuronMajor {
 fn neuron_major_dense(bencher: Bencher, name: &str) {
     let (isa, pool) = (isa(name), Pool::new(1));
     let (down, o, mut y) = (down(isa), vector(1536), vec![0.0; 576]);
+    let mut x = Activations::default();
     bencher.counter(BytesCount::new(down.bytes())).bench_local(|| {
-        down.forward(isa, &pool, black_box(&o), &mut y);
+        x.set(isa, black_box(&o), 1536, down.layout());
+        down.forward(isa, &pool, &x, &mut y);
         black_box(y[0])
     });
 }
@@ -87,8 +91,10 @@ fn neuron_major_fifth(bencher: Bencher, name: &str) {
     let active: Vec<u32> = (0..1536).step_by(5).collect();
     let o = vector(active.len());
     let bytes = down.bytes() * active.len() / down.neurons();
+    let mut x = Activations::default();
     bencher.counter(BytesCount::new(bytes)).bench_local(|| {
-        down.forward_sparse(isa, &pool, black_box(&active), black_box(&o), &mut y);
+        x.set_sparse(isa, black_box(&active), black_box(&o), 1536, down.layout());
+        down.forward(isa, &pool, &x, &mut y);
         black_box(y[0])
     });
 }

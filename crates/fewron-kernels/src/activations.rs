@@ -1,51 +1,105 @@
-//! Inputs of matrix products: f32 vectors and their 8-bit form.
+//! Inputs of matrix products: f32 vectors and their 8-bit forms.
 
-use crate::isa::{Arch, Input, Isa, multiversion};
-use crate::unpack::SUB;
+use crate::format::LANES;
+use crate::isa::{Arch, Isa, multiversion};
 
 /// Elements that share a scale in the 8-bit form.
 const BLOCK: usize = 32;
 
-/// A batch of input vectors for [`crate::matmul`], kept in f32 (for float weights) and, once
-/// quantised, as 8-bit integers with one scale for 32 elements (for quantised weights).
+/// Order of the elements of an 8-bit form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As they come.
+    Plain,
+    /// Sixteen blocks side by side, in steps of four elements of each.
+    Lanes,
+}
+
+/// An 8-bit form that a kernel takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Elements that have one sum: 16 or 32.
+    pub(crate) sub: usize,
+    pub(crate) order: Order,
+}
+
+/// A batch of input vectors for matrix products, in f32 (for float weights) and as 8-bit integers with
+/// one scale for 32 elements, in the layouts that quantised weights take.
 #[derive(Default)]
 pub struct Activations {
     tokens: usize,
     cols: usize,
-    padded: usize,
-    quantized: bool,
     x: Vec<f32>,
+    forms: Vec<Quantized>,
+    /// Forms in use; the others are kept for their memory.
+    used: usize,
     q: Vec<i8>,
-    /// Scale of each 16 elements (equal for the two halves of a block).
     scales: Vec<f32>,
-    /// Sum of each 16 elements, as quantised.
-    sums: Vec<f32>,
 }
 
 impl Activations {
-    /// Takes over `x`, shape `[tokens, cols]`, and makes its 8-bit form if `quantize` is set.
-    pub fn set(&mut self, isa: Isa, x: &[f32], cols: usize, quantize: bool) {
+    /// Takes over `x`, shape `[tokens, cols]`, and makes its 8-bit forms.
+    ///
+    /// # Panics
+    /// When `x` is not made of whole rows.
+    pub fn set(
+        &mut self,
+        isa: Isa,
+        x: &[f32],
+        cols: usize,
+        layouts: impl IntoIterator<Item = Layout>,
+    ) {
         assert!(cols > 0 && x.len().is_multiple_of(cols), "activations are whole rows of {cols}");
-        self.tokens = x.len() / cols;
         self.cols = cols;
-        self.padded = cols.next_multiple_of(64);
-        self.quantized = quantize;
         self.x.clear();
         self.x.extend_from_slice(x);
-        if quantize {
-            let subs = self.padded / SUB;
-            self.q.resize(self.tokens * self.padded, 0);
-            self.scales.resize(self.tokens * subs, 0.0);
-            self.sums.resize(self.tokens * subs, 0.0);
-            for token in 0..self.tokens {
-                quantize_row(
-                    isa,
-                    &self.x[token * cols..][..cols],
-                    &mut self.q[token * self.padded..][..self.padded],
-                    &mut self.scales[token * subs..][..subs],
-                    &mut self.sums[token * subs..][..subs],
-                );
+        self.prepare(isa, layouts);
+    }
+
+    /// Takes over one vector of `cols` elements that are 0 but for `values` at `indices`.
+    ///
+    /// # Panics
+    /// When the two differ in length, or `indices` is not ascending or names an element that does not
+    /// exist.
+    pub fn set_sparse(
+        &mut self,
+        isa: Isa,
+        indices: &[u32],
+        values: &[f32],
+        cols: usize,
+        layouts: impl IntoIterator<Item = Layout>,
+    ) {
+        assert_eq!(indices.len(), values.len());
+        assert!(indices.is_sorted_by(|a, b| a < b), "indices are ascending");
+        self.cols = cols;
+        self.x.clear();
+        self.x.resize(cols, 0.0);
+        for (&index, &value) in indices.iter().zip(values) {
+            self.x[index as usize] = value;
+        }
+        self.prepare(isa, layouts);
+    }
+
+    /// Makes the 8-bit forms of `x`.
+    fn prepare(&mut self, isa: Isa, layouts: impl IntoIterator<Item = Layout>) {
+        let cols = self.cols;
+        self.tokens = self.x.len() / cols;
+        self.used = 0;
+        for layout in layouts {
+            if self.quantized(layout).is_some() {
+                continue;
             }
+            if self.used == 0 {
+                let blocks = cols.div_ceil(BLOCK);
+                self.q.resize(self.tokens * blocks * BLOCK, 0);
+                self.scales.resize(self.tokens * blocks, 0.0);
+                quantize(isa, &self.x, cols, &mut self.q, &mut self.scales);
+            }
+            if self.used == self.forms.len() {
+                self.forms.push(Quantized::default());
+            }
+            self.forms[self.used].set(isa, layout, self.tokens, cols, &self.q, &self.scales);
+            self.used += 1;
         }
     }
 
@@ -59,52 +113,193 @@ impl Activations {
         self.cols
     }
 
-    /// Whether the 8-bit form is there.
-    pub fn is_quantized(&self) -> bool {
-        self.quantized
-    }
-
     #[inline(always)]
     pub(crate) fn x(&self, token: usize) -> &[f32] {
         &self.x[token * self.cols..][..self.cols]
     }
 
-    /// The 8-bit form of a vector, padded with zeros.
+    /// The 8-bit form of a layout, if it was asked for.
+    pub(crate) fn quantized(&self, layout: Layout) -> Option<&Quantized> {
+        self.forms[..self.used].iter().find(|form| form.layout() == layout)
+    }
+}
+
+/// An 8-bit form of a batch. Every vector is padded with zeros to whole groups of sixteen blocks.
+#[derive(Default)]
+pub(crate) struct Quantized {
+    layout: Option<Layout>,
+    tokens: usize,
+    cols: usize,
+    /// Blocks of a vector, with padding.
+    places: usize,
+    q: Vec<u8>,
+    scales: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+/// One vector of a [`Quantized`].
+#[derive(Clone, Copy)]
+pub(crate) struct Token<'a> {
+    /// Signed bytes.
+    pub(crate) q: &'a [u8],
+    /// Scale of each block.
+    pub(crate) scales: &'a [f32],
+    /// Sum of each block, as quantised.
+    pub(crate) sums: &'a [f32],
+}
+
+impl Quantized {
+    fn set(
+        &mut self,
+        isa: Isa,
+        layout: Layout,
+        tokens: usize,
+        cols: usize,
+        q: &[i8],
+        scales: &[f32],
+    ) {
+        let Layout { sub, order } = layout;
+        self.layout = Some(layout);
+        (self.tokens, self.cols) = (tokens, cols);
+        self.places = cols.div_ceil(sub).next_multiple_of(LANES);
+        self.q.clear();
+        self.q.resize(tokens * self.places * sub, 0);
+        self.scales.clear();
+        self.scales.resize(tokens * self.places, 0.0);
+        self.sums.clear();
+        self.sums.resize(tokens * self.places, 0.0);
+        let blocks = cols.div_ceil(BLOCK);
+        for token in 0..tokens {
+            let q = &q[token * blocks * BLOCK..][..blocks * BLOCK];
+            let scales = &scales[token * blocks..][..blocks];
+            let places = token * self.places..(token + 1) * self.places;
+            let out = &mut self.q[places.start * sub..places.end * sub];
+            block_sums(
+                isa,
+                q,
+                scales,
+                sub,
+                &mut self.scales[places.clone()],
+                &mut self.sums[places],
+            );
+            match order {
+                Order::Plain => {
+                    for (out, &q) in out.iter_mut().zip(q) {
+                        *out = q as u8;
+                    }
+                }
+                Order::Lanes => to_lanes(isa, q, sub, out),
+            }
+        }
+    }
+
     #[inline(always)]
-    pub(crate) fn input(&self, token: usize) -> Input<'_> {
-        let subs = self.padded / SUB;
-        Input {
-            values: &self.q[token * self.padded..][..self.padded],
-            scales: &self.scales[token * subs..][..subs],
-            sums: &self.sums[token * subs..][..subs],
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout.unwrap_or(Layout { sub: 0, order: Order::Plain })
+    }
+
+    #[inline(always)]
+    pub(crate) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    #[inline(always)]
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    #[inline(always)]
+    pub(crate) fn token(&self, token: usize) -> Token<'_> {
+        let sub = self.layout().sub;
+        let places = token * self.places..(token + 1) * self.places;
+        Token {
+            q: &self.q[places.start * sub..places.end * sub],
+            scales: &self.scales[places.clone()],
+            sums: &self.sums[places],
         }
     }
 }
 
 multiversion! {
-    fn quantize_row(x: &[f32], q: &mut [i8], scales: &mut [f32], sums: &mut [f32]) = quantize_row_body;
+    /// Scales and sums of a vector's blocks of `sub` elements.
+    fn block_sums(q: &[i8], from: &[f32], sub: usize, scales: &mut [f32], sums: &mut [f32]) = block_sums_body;
 }
 
 #[inline(always)]
-fn quantize_row_body<A: Arch>(x: &[f32], q: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
-    let mut block = [0.0f32; BLOCK];
-    let outputs = q.as_chunks_mut::<BLOCK>().0.iter_mut().zip(scales.as_chunks_mut::<2>().0);
-    for (index, ((q, scale), sum)) in outputs.zip(sums.as_chunks_mut::<2>().0).enumerate() {
-        let rest = x.get(index * BLOCK..).unwrap_or(&[]);
-        let len = rest.len().min(BLOCK);
-        block[..len].copy_from_slice(&rest[..len]);
-        block[len..].fill(0.0);
-        let largest = block
-            .iter()
-            .fold(0.0f32, |largest, x| if x.abs() > largest { x.abs() } else { largest });
-        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-        for k in 0..BLOCK {
-            q[k] = (block[k] * inverse).round_ties_even() as i8;
-        }
-        scale.fill(largest / 127.0);
+fn block_sums_body<A: Arch>(
+    q: &[i8],
+    from: &[f32],
+    sub: usize,
+    scales: &mut [f32],
+    sums: &mut [f32],
+) {
+    for (block, (q, &scale)) in q.as_chunks::<BLOCK>().0.iter().zip(from).enumerate() {
+        let mut halves = [0i32; 2];
         for half in 0..2 {
-            let total: i32 = q[half * SUB..][..SUB].iter().map(|&q| i32::from(q)).sum();
-            sum[half] = scale[half] * total as f32;
+            for i in 0..16 {
+                halves[half] += i32::from(q[half * 16 + i]);
+            }
+        }
+        if sub == BLOCK {
+            scales[block] = scale;
+            sums[block] = scale * (halves[0] + halves[1]) as f32;
+        } else {
+            for half in 0..2 {
+                scales[2 * block + half] = scale;
+                sums[2 * block + half] = scale * halves[half] as f32;
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Puts the elements of a vector into [`Order::Lanes`]; `out` has room for whole groups.
+    fn to_lanes(q: &[i8], sub: usize, out: &mut [u8]) = to_lanes_body;
+}
+
+#[inline(always)]
+fn to_lanes_body<A: Arch>(q: &[i8], sub: usize, out: &mut [u8]) {
+    for (group, out) in out.chunks_exact_mut(LANES * sub).enumerate() {
+        let q = &q[(group * LANES * sub).min(q.len())..];
+        for (lane, block) in q.chunks_exact(sub).take(LANES).enumerate() {
+            for (j, four) in block.as_chunks::<4>().0.iter().enumerate() {
+                let bytes = [four[0] as u8, four[1] as u8, four[2] as u8, four[3] as u8];
+                out[j * 64 + lane * 4..][..4].copy_from_slice(&bytes);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// 8-bit integers of each row of `x`, and a scale for each block of 32.
+    fn quantize(x: &[f32], cols: usize, q: &mut [i8], scales: &mut [f32]) = quantize_body;
+}
+
+#[inline(always)]
+fn quantize_body<A: Arch>(x: &[f32], cols: usize, q: &mut [i8], scales: &mut [f32]) {
+    let blocks = cols.div_ceil(BLOCK);
+    let rows = x.chunks_exact(cols).zip(q.chunks_exact_mut(blocks * BLOCK));
+    for ((x, q), scales) in rows.zip(scales.chunks_exact_mut(blocks)) {
+        let mut block = [0.0f32; BLOCK];
+        let outputs = q.as_chunks_mut::<BLOCK>().0.iter_mut().zip(scales);
+        for ((q, scale), x) in outputs.zip(x.chunks(BLOCK)) {
+            block[..x.len()].copy_from_slice(x);
+            block[x.len()..].fill(0.0);
+            let mut sizes = [0.0f32; BLOCK];
+            for k in 0..BLOCK {
+                sizes[k] = block[k].abs();
+            }
+            for half in [16, 8, 4, 2, 1] {
+                for k in 0..half {
+                    sizes[k] = if sizes[k + half] > sizes[k] { sizes[k + half] } else { sizes[k] };
+                }
+            }
+            let largest = sizes[0];
+            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            for k in 0..BLOCK {
+                q[k] = (block[k] * inverse).round_ties_even() as i8;
+            }
+            *scale = largest / 127.0;
         }
     }
 }

@@ -10,8 +10,23 @@ pub(crate) enum Level {
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
 }
+
+/// A name that no instruction set of this processor has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownIsa(String);
+
+impl std::fmt::Display for UnknownIsa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = Isa::available().iter().map(|isa| isa.name()).collect();
+        write!(f, "this processor has no instruction set {:?}; it has {}", self.0, names.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownIsa {}
 
 impl Isa {
     /// Portable code, compiled for the target's base instruction set.
@@ -32,6 +47,9 @@ impl Isa {
                 && is_x86_feature_detected!("f16c")
             {
                 levels.push(Isa(Level::Avx2));
+                if is_x86_feature_detected!("avxvnni") {
+                    levels.push(Isa(Level::AvxVnni));
+                }
                 if is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
@@ -45,12 +63,34 @@ impl Isa {
         levels
     }
 
-    /// Short name: `scalar`, `avx2` or `avx512-vnni`.
+    /// The instruction set that the environment variable `FEWRON_ISA` names, else the best one.
+    ///
+    /// # Errors
+    /// When this processor has none of that name.
+    pub fn from_env() -> Result<Self, UnknownIsa> {
+        match std::env::var("FEWRON_ISA") {
+            Ok(name) if !name.is_empty() => Self::named(&name),
+            _ => Ok(Self::detect()),
+        }
+    }
+
+    /// The instruction set of a name, as [`Self::name`] gives it.
+    ///
+    /// # Errors
+    /// When this processor has none of that name.
+    pub fn named(name: &str) -> Result<Self, UnknownIsa> {
+        let found = Self::available().into_iter().find(|isa| isa.name() == name);
+        found.ok_or_else(|| UnknownIsa(name.to_owned()))
+    }
+
+    /// Short name: `scalar`, `avx2`, `avx-vnni` or `avx512-vnni`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni => "avx512-vnni",
         }
@@ -61,68 +101,79 @@ impl Isa {
     }
 }
 
-/// Arithmetic that differs between instruction sets. Kernel bodies are written once over this
-/// trait and compiled once per instruction set by [`multiversion!`].
+/// Vectors of sixteen 32-bit lanes, and what kernels do with them. Kernel bodies are written once
+/// over this trait and compiled once per instruction set by [`multiversion!`].
+///
+/// # Safety
+/// The `unsafe` functions need a processor with the instruction set, and pointers that are valid for
+/// the bytes they say.
 pub(crate) trait Arch {
+    /// 64 bytes: four in each lane.
+    type Bytes: Copy;
+    /// Sixteen i32.
+    type Ints: Copy;
+    /// Sixteen f32.
+    type Floats: Copy;
+
     /// `a * b + c`, fused where the instruction set has it.
     fn mul_add(a: f32, b: f32, c: f32) -> f32;
 
-    /// Products of `R` weight rows with `N` input vectors, both in 8-bit form: for each pair,
-    /// `Σ_b d_w[b]·d_a[b]·Σ_{k in b} w[k]·a[k] + Σ_b m_w[b]·s_a[b]` over blocks `b` of 16. The order
-    /// of operations for a pair is the same whatever `R` and `N` are.
-    ///
-    /// # Safety
-    /// All `values` must have the same length, a multiple of 64, and the other slices a sixteenth of
-    /// it; and the processor must have the instruction set.
-    unsafe fn dots<const R: usize, const N: usize>(
-        rows: [Row; R],
-        inputs: [Input; N],
-    ) -> [[f32; N]; R];
-}
+    /// Zeros.
+    unsafe fn no_bytes() -> Self::Bytes;
+    /// Reads 64 bytes.
+    unsafe fn bytes(from: *const u8) -> Self::Bytes;
+    /// Reads the first `lanes` lanes; zeros in the others.
+    unsafe fn bytes_part(from: *const u8, lanes: usize) -> Self::Bytes;
+    /// Writes 64 bytes.
+    unsafe fn store_bytes(bytes: Self::Bytes, to: *mut u8);
+    /// The low four bits of every byte.
+    unsafe fn low(bytes: Self::Bytes) -> Self::Bytes;
+    /// The high four bits of every byte.
+    unsafe fn high(bytes: Self::Bytes) -> Self::Bytes;
+    /// The low four bits of 32 bytes, then their high four bits.
+    unsafe fn nibbles(from: *const u8) -> Self::Bytes;
+    /// Adds `bit` to byte `i` where bit `i` of `mask` is set.
+    unsafe fn add_bits(bytes: Self::Bytes, mask: u64, bit: u8) -> Self::Bytes;
+    /// Four rows of 64 bytes as vectors of 16 lanes of one byte of each row: vector `q` holds, in
+    /// lane `4ℓ + i`, byte `16ℓ + 4q + i`.
+    unsafe fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4];
 
-/// A weight row: unsigned values, a scale and an offset for each 16 of them.
-#[derive(Clone, Copy)]
-pub(crate) struct Row<'a> {
-    pub(crate) values: &'a [u8],
-    pub(crate) scales: &'a [f32],
-    pub(crate) offsets: &'a [f32],
-}
+    /// Zeros.
+    unsafe fn no_ints() -> Self::Ints;
+    /// Sums of lanes.
+    unsafe fn add_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// `sum += Σ w·a` over the four bytes of each lane, `w` unsigned and `a` signed. `w` is under
+    /// 128 unless `WIDE`.
+    unsafe fn dot<const WIDE: bool>(sum: Self::Ints, w: Self::Bytes, a: Self::Bytes) -> Self::Ints;
+    /// The same with the four bytes at `a` in every lane.
+    unsafe fn dot_splat<const WIDE: bool>(
+        sum: Self::Ints,
+        w: Self::Bytes,
+        a: *const u8,
+    ) -> Self::Ints;
+    /// Exact up to 2²⁴.
+    unsafe fn to_floats(ints: Self::Ints) -> Self::Floats;
 
-/// An input vector: signed values, a scale for each 16 of them, and their sums times the scale.
-#[derive(Clone, Copy)]
-pub(crate) struct Input<'a> {
-    pub(crate) values: &'a [i8],
-    pub(crate) scales: &'a [f32],
-    pub(crate) sums: &'a [f32],
-}
-
-pub(crate) struct Scalar;
-
-impl Arch for Scalar {
-    #[inline(always)]
-    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-        a * b + c
-    }
-
-    #[inline(always)]
-    unsafe fn dots<const R: usize, const N: usize>(
-        rows: [Row; R],
-        inputs: [Input; N],
-    ) -> [[f32; N]; R] {
-        let mut totals = [[0.0; N]; R];
-        for (row, totals) in rows.iter().zip(&mut totals) {
-            for (total, input) in totals.iter_mut().zip(&inputs) {
-                let blocks = row.values.chunks_exact(16).zip(input.values.chunks_exact(16));
-                for (block, (w, a)) in blocks.enumerate() {
-                    let dot: i32 =
-                        w.iter().zip(a).map(|(&w, &a)| i32::from(w) * i32::from(a)).sum();
-                    *total += row.scales[block] * input.scales[block] * dot as f32;
-                    *total += row.offsets[block] * input.sums[block];
-                }
-            }
-        }
-        totals
-    }
+    /// Reads sixteen f32.
+    unsafe fn floats(from: *const f32) -> Self::Floats;
+    /// Writes sixteen f32.
+    unsafe fn store(floats: Self::Floats, to: *mut f32);
+    /// Reads sixteen numbers in half precision.
+    unsafe fn halves(from: *const u8) -> Self::Floats;
+    /// Reads `lanes` numbers in half precision; zeros in the other lanes.
+    unsafe fn halves_part(from: *const u8, lanes: usize) -> Self::Floats;
+    /// Reads `lanes` signed bytes; zeros in the other lanes.
+    unsafe fn small_ints(from: *const u8, lanes: usize) -> Self::Floats;
+    /// One number in every lane.
+    unsafe fn splat(value: f32) -> Self::Floats;
+    /// One number in the first eight lanes, another in the rest.
+    unsafe fn splat_two(first: f32, rest: f32) -> Self::Floats;
+    unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a * b + c` as [`Self::mul_add`].
+    unsafe fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// Transposes sixteen rows of sixteen 32-bit elements; rows are `stride` bytes apart in `to`.
+    unsafe fn transpose(from: *const u8, to: *mut u8, stride: usize);
 }
 
 /// Compiles one generic kernel body for every instruction set and picks at run time.
@@ -138,7 +189,13 @@ macro_rules! multiversion {
             #[target_feature(enable = "avx2,fma,f16c")]
             #[allow(clippy::too_many_arguments)]
             fn avx2($($arg: $ty),*) $(-> $ret)? {
-                $body::<$crate::x86::Avx2>($($arg),*)
+                $body::<$crate::x86::Avx2<false>>($($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx_vnni($($arg: $ty),*) $(-> $ret)? {
+                $body::<$crate::x86::Avx2<true>>($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -147,10 +204,13 @@ macro_rules! multiversion {
                 $body::<$crate::x86::Avx512Vnni>($($arg),*)
             }
             match isa.level() {
-                $crate::isa::Level::Scalar => $body::<$crate::isa::Scalar>($($arg),*),
+                $crate::isa::Level::Scalar => $body::<$crate::scalar::Scalar>($($arg),*),
                 // SAFETY: an `Isa` of this level exists only where the features were detected.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Level::AvxVnni => unsafe { avx_vnni($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Level::Avx512Vnni => unsafe { avx512($($arg),*) },

@@ -13,20 +13,25 @@
 
 mod activations;
 mod dtype;
+mod format;
+mod gemm;
 mod isa;
 mod matmul;
 mod neuron_major;
+mod packed;
 mod pool;
+mod scalar;
 mod unpack;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use activations::Activations;
+pub use activations::{Activations, Layout};
 pub use dtype::DType;
-pub use isa::Isa;
-pub use matmul::{Matrix, matmul, matmul_transposed, matvec_rows};
+pub use isa::{Isa, UnknownIsa};
+pub use matmul::{Matrix, Weights, matmul, matmul_transposed, matvec_rows};
 pub use neuron_major::NeuronMajor;
+pub use packed::Packed;
 pub use pool::Pool;
 pub use vector::{
     Activation, activate, activate_backward, axpy, dot, kl_divergence, log_sum_exp, max, rms_norm,

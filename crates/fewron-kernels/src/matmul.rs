@@ -1,17 +1,18 @@
 //! Products with row-major weight matrices: all rows, chosen rows, and the transpose.
 
-use crate::activations::Activations;
+use crate::activations::{Activations, Layout, Quantized};
 use crate::dtype::DType;
-use crate::isa::{Arch, Isa, Row, multiversion};
+use crate::format::LANES;
+use crate::gemm::{Panel, products};
+use crate::isa::{Arch, Isa, multiversion};
+use crate::packed::{Packed, fill_panel, row_dots};
 use crate::pool::{Pool, SharedSlice};
-use crate::unpack::{Panel, SUB, dequantize, unpack};
+use crate::unpack::{UnpackedRow, dequantize};
 use crate::vector::{dot_body, dots_body};
 use std::ops::Range;
 
-/// Tokens that one pass over an unpacked row serves.
+/// Tokens that one pass over a float row serves.
 const TOKENS: usize = 4;
-/// Rows that are unpacked together.
-const ROWS: usize = 4;
 
 /// A weight matrix in its file's block format, row-major: shape `[rows, cols]`.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +59,51 @@ impl<'a> Matrix<'a> {
     /// Writes a row as f32.
     pub fn dequantize_row(&self, isa: Isa, row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols);
-        dequantize(isa, self.dtype, self.row(row), &mut Panel::new(self.cols), out);
+        dequantize(isa, self.dtype, self.row(row), &mut UnpackedRow::new(self.cols), out);
+    }
+}
+
+/// A weight matrix as products take it.
+#[derive(Clone, Copy)]
+pub enum Weights<'a> {
+    /// Weights as they lie in the file. Products take only float ones.
+    File(Matrix<'a>),
+    /// Quantised weights, packed for the kernels.
+    Packed(&'a Packed),
+}
+
+impl Weights<'_> {
+    fn rows(&self) -> usize {
+        match self {
+            Weights::File(w) => w.rows,
+            Weights::Packed(w) => w.rows(),
+        }
+    }
+
+    fn cols(&self) -> usize {
+        match self {
+            Weights::File(w) => w.cols,
+            Weights::Packed(w) => w.cols(),
+        }
+    }
+
+    /// The 8-bit form of inputs that products need, if any.
+    pub fn layout(&self) -> Option<Layout> {
+        match self {
+            Weights::File(_) => None,
+            Weights::Packed(w) => Some(w.layout()),
+        }
+    }
+
+    /// Writes a row as f32.
+    ///
+    /// # Panics
+    /// When `out` is no row.
+    pub fn dequantize_row(&self, isa: Isa, row: usize, out: &mut [f32]) {
+        match self {
+            Weights::File(w) => w.dequantize_row(isa, row, out),
+            Weights::Packed(w) => w.dequantize_row(isa, row, out),
+        }
     }
 }
 
@@ -68,17 +113,30 @@ impl<'a> Matrix<'a> {
 /// threads, to the last bit.
 ///
 /// # Panics
-/// When shapes differ, or when the weights are quantised and the activations are not.
-pub fn matmul(isa: Isa, pool: &Pool, w: &Matrix, x: &Activations, out: &mut [f32]) {
-    assert_eq!(out.len(), x.tokens() * w.rows);
-    let rows = w.rows;
+/// When shapes differ, or when the activations lack the layout of the weights.
+pub fn matmul(isa: Isa, pool: &Pool, w: &Weights, x: &Activations, out: &mut [f32]) {
+    let rows = w.rows();
+    assert_eq!(out.len(), x.tokens() * rows);
     let shared = SharedSlice::new(out);
-    pool.split(rows, 1, |range| {
-        products(isa, w, x, &Rows::Range(range), &|token, _, row, value| {
-            // SAFETY: a row belongs to one thread.
-            unsafe { shared.write(token * rows + row, value) }
-        });
-    });
+    let store = |token: usize, row: usize, value: f32| {
+        // SAFETY: a row belongs to one thread.
+        unsafe { shared.write(token * rows + row, value) }
+    };
+    match *w {
+        Weights::File(w) => {
+            pool.split(rows, 1, |range| float_products(isa, &w, range, |row| row, x, store));
+        }
+        Weights::Packed(w) => {
+            let x = form(w, x);
+            if x.tokens() < PANEL_TOKENS {
+                pool.split(rows, LANES, |range| {
+                    single_products(isa, w, range, |row| row, x, store);
+                });
+            } else {
+                pool.split(rows, LANES, |range| panel_products(isa, w, range, x, store));
+            }
+        }
+    }
 }
 
 /// `out[i] = W[rows[i]] · x` for the chosen rows and a single vector.
@@ -88,154 +146,118 @@ pub fn matmul(isa: Isa, pool: &Pool, w: &Matrix, x: &Activations, out: &mut [f32
 pub fn matvec_rows(
     isa: Isa,
     pool: &Pool,
-    w: &Matrix,
+    w: &Weights,
     rows: &[u32],
     x: &Activations,
     out: &mut [f32],
 ) {
     assert_eq!((x.tokens(), out.len()), (1, rows.len()));
     let shared = SharedSlice::new(out);
-    pool.split(rows.len(), 1, |range| {
-        let start = range.start;
-        products(isa, w, x, &Rows::List(&rows[range]), &|_, index, _, value| {
-            // SAFETY: an index belongs to one thread.
-            unsafe { shared.write(start + index, value) }
-        });
-    });
+    let store = |_, index: usize, value: f32| {
+        // SAFETY: an index belongs to one thread.
+        unsafe { shared.write(index, value) }
+    };
+    let row = |index: usize| rows[index] as usize;
+    match *w {
+        Weights::File(w) => {
+            pool.split(rows.len(), 1, |range| float_products(isa, &w, range, row, x, store));
+        }
+        Weights::Packed(w) => {
+            let x = form(w, x);
+            pool.split(rows.len(), LANES, |range| single_products(isa, w, range, row, x, store));
+        }
+    }
 }
+
+/// The inputs in the layout of packed weights.
+fn form<'a>(w: &Packed, x: &'a Activations) -> &'a Quantized {
+    assert_eq!(x.cols(), w.cols(), "inputs of the matrix");
+    x.quantized(w.layout()).expect("quantised weights take 8-bit activations of their layout")
+}
+
+/// Tokens from which on it pays to lay rows side by side.
+const PANEL_TOKENS: usize = 4;
 
 /// How far ahead of the row at work memory is asked for rows.
 const PREFETCH_BYTES: usize = 8192;
 
-/// Asks for the cache lines of a row.
-#[inline(always)]
-fn prefetch(row: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in row.chunks(64) {
-        // SAFETY: a prefetch has no effect but on the caches, and the address is valid.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+/// Products of single tokens with the rows `row(index)`: calls `store(token, index, value)`.
+fn single_products(
+    isa: Isa,
+    w: &Packed,
+    indices: Range<usize>,
+    row: impl Fn(usize) -> usize,
+    x: &Quantized,
+    store: impl Fn(usize, usize, f32),
+) {
+    let ahead = PREFETCH_BYTES.div_ceil(w.row(0).len()).clamp(1, LANES);
+    let mut out = [0.0; LANES];
+    let mut rows = [0u32; 2 * LANES];
+    for first in indices.clone().step_by(LANES) {
+        let left = indices.end - first;
+        for (offset, to) in rows.iter_mut().enumerate().take(left) {
+            *to = row(first + offset) as u32;
+        }
+        let count = LANES.min(left);
+        let next = &rows[ahead.min(left)..(ahead + count).min(left)];
+        for token in 0..x.tokens() {
+            row_dots(
+                isa,
+                w,
+                &rows[..count],
+                if token == 0 { next } else { &[] },
+                x,
+                token,
+                &mut out,
+            );
+            for (offset, &value) in out[..count].iter().enumerate() {
+                store(token, first + offset, value);
+            }
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = row;
 }
 
-enum Rows<'a> {
-    Range(Range<usize>),
-    List(&'a [u32]),
-}
-
-impl Rows<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Rows::Range(range) => range.len(),
-            Rows::List(list) => list.len(),
+/// Products of a batch with a range of rows: calls `store(token, row, value)`.
+fn panel_products(
+    isa: Isa,
+    w: &Packed,
+    rows: Range<usize>,
+    x: &Quantized,
+    store: impl Fn(usize, usize, f32),
+) {
+    let mut panel = Panel::default();
+    let mut out = vec![0.0; x.tokens() * LANES];
+    for first in rows.clone().step_by(LANES) {
+        fill_panel(isa, w, first, &mut panel);
+        products(isa, &panel, x, &mut out);
+        let count = LANES.min(rows.end - first);
+        for (token, out) in out.chunks_exact(LANES).enumerate() {
+            for (offset, &value) in out[..count].iter().enumerate() {
+                store(token, first + offset, value);
+            }
         }
     }
-
-    fn get(&self, index: usize) -> usize {
-        match self {
-            Rows::Range(range) => range.start + index,
-            Rows::List(list) => list[index] as usize,
-        }
-    }
 }
 
-/// Calls `store(token, index, row, value)` for every product.
-fn products(
+/// Products with the float rows `row(index)`: calls `store(token, index, value)`.
+fn float_products(
     isa: Isa,
     w: &Matrix,
+    indices: Range<usize>,
+    row: impl Fn(usize) -> usize,
     x: &Activations,
-    rows: &Rows,
-    store: &(impl Fn(usize, usize, usize, f32) + Sync),
+    store: impl Fn(usize, usize, f32),
 ) {
     assert_eq!(x.cols(), w.cols, "inputs of the matrix");
-    assert!(
-        !w.dtype.is_quantized() || x.is_quantized(),
-        "quantised weights take 8-bit activations"
-    );
-    let mut panels: [Panel; ROWS] = std::array::from_fn(|_| Panel::new(w.cols));
-    let mut floats = if w.dtype.is_quantized() { Vec::new() } else { vec![0.0; w.cols] };
-    let mut out = vec![0.0; ROWS * x.tokens()];
-    let ahead = (PREFETCH_BYTES / w.row_bytes).clamp(1, 32);
-    for first in (0..rows.len()).step_by(ROWS) {
-        let count = ROWS.min(rows.len() - first);
-        if w.dtype.is_quantized() {
-            for (offset, panel) in panels[..count].iter_mut().enumerate() {
-                if first + offset + ahead < rows.len() {
-                    prefetch(w.row(rows.get(first + offset + ahead)));
-                }
-                let row = w.row(rows.get(first + offset));
-                unpack(isa, w.dtype, row, &mut panel.q, &mut panel.d, &mut panel.m);
-            }
-            quantized_dots(isa, &panels, count, x, &mut out);
-        } else {
-            for offset in 0..count {
-                dequantize(
-                    isa,
-                    w.dtype,
-                    w.row(rows.get(first + offset)),
-                    &mut panels[0],
-                    &mut floats,
-                );
-                float_dots(isa, &floats, x, &mut out[offset * x.tokens()..][..x.tokens()]);
-            }
-        }
-        for (offset, out) in out.chunks_exact(x.tokens()).take(count).enumerate() {
-            for (token, &value) in out.iter().enumerate() {
-                store(token, first + offset, rows.get(first + offset), value);
-            }
+    assert!(!w.dtype.is_quantized(), "quantised weights are packed first");
+    let (mut floats, mut out) = (vec![0.0; w.cols], vec![0.0; x.tokens()]);
+    for index in indices {
+        dequantize(isa, w.dtype, w.row(row(index)), &mut UnpackedRow::default(), &mut floats);
+        float_dots(isa, &floats, x, &mut out);
+        for (token, &value) in out.iter().enumerate() {
+            store(token, index, value);
         }
     }
-}
-
-multiversion! {
-    /// Products of `count` rows with all inputs, `out` of shape `[rows, tokens]`.
-    fn quantized_dots(panels: &[Panel; ROWS], count: usize, x: &Activations, out: &mut [f32]) = quantized_dots_body;
-}
-
-#[inline(always)]
-fn quantized_dots_body<A: Arch>(
-    panels: &[Panel; ROWS],
-    count: usize,
-    x: &Activations,
-    out: &mut [f32],
-) {
-    let tokens = x.tokens();
-    let mut rows = [Row { values: &[], scales: &[], offsets: &[] }; ROWS];
-    for (row, panel) in rows.iter_mut().zip(panels) {
-        *row = Row { values: &panel.q, scales: &panel.d, offsets: &panel.m };
-        assert!(fits(row.values.len(), row.scales, row.offsets, panels[0].q.len()));
-    }
-    let checked = |token: usize| {
-        let input = x.input(token);
-        assert!(fits(input.values.len(), input.scales, input.sums, panels[0].q.len()));
-        input
-    };
-    let mut token = 0;
-    while token + TOKENS <= tokens {
-        let inputs = [checked(token), checked(token + 1), checked(token + 2), checked(token + 3)];
-        for r in 0..count {
-            // SAFETY: lengths are checked; `A` is the instruction set this body is compiled for.
-            let [dots] = unsafe { A::dots([rows[r]], inputs) };
-            out[r * tokens + token..][..TOKENS].copy_from_slice(&dots);
-        }
-        token += TOKENS;
-    }
-    for token in token..tokens {
-        // SAFETY: as above. Rows past `count` are old content of the panels and are not used.
-        let dots = unsafe { A::dots(rows, [checked(token)]) };
-        for r in 0..count {
-            out[r * tokens + token] = dots[r][0];
-        }
-    }
-}
-
-#[inline(always)]
-fn fits(values: usize, a: &[f32], b: &[f32], expected: usize) -> bool {
-    values == expected && values.is_multiple_of(64) && a.len() * SUB == values && b.len() == a.len()
 }
 
 multiversion! {
@@ -260,15 +282,19 @@ fn float_dots_body<A: Arch>(row: &[f32], x: &Activations, out: &mut [f32]) {
 ///
 /// # Panics
 /// When shapes differ.
-pub fn matmul_transposed(isa: Isa, pool: &Pool, w: &Matrix, c: &[f32], y: &mut [f32]) {
-    let tokens = c.len() / w.rows;
-    assert_eq!((c.len(), y.len()), (tokens * w.rows, tokens * w.cols));
-    let (cols, block) = (w.cols, w.dtype.block_len());
+pub fn matmul_transposed(isa: Isa, pool: &Pool, w: &Weights, c: &[f32], y: &mut [f32]) {
+    let (all_rows, cols) = (w.rows(), w.cols());
+    let tokens = c.len() / all_rows;
+    assert_eq!((c.len(), y.len()), (tokens * all_rows, tokens * cols));
+    let unit = match w {
+        Weights::File(w) => {
+            assert!(!w.dtype.is_quantized(), "quantised weights are packed first");
+            64
+        }
+        Weights::Packed(w) => w.group_len(),
+    };
     let shared = SharedSlice::new(y);
-    pool.split(cols, block.max(64), |range| {
-        let bytes =
-            range.start / block * w.dtype.block_bytes()..range.end / block * w.dtype.block_bytes();
-        let mut panel = Panel::new(range.len());
+    pool.split(cols, unit, |range| {
         let mut rows = vec![0.0; 4 * range.len()];
         let mut filled = [0usize; 4];
         let mut count = 0;
@@ -277,7 +303,7 @@ pub fn matmul_transposed(isa: Isa, pool: &Pool, w: &Matrix, c: &[f32], y: &mut [
             for token in 0..tokens {
                 let mut factors = [0.0; 4];
                 for (factor, &row) in factors.iter_mut().zip(filled) {
-                    *factor = c[token * w.rows + row];
+                    *factor = c[token * all_rows + row];
                 }
                 // SAFETY: a column belongs to one thread.
                 let y =
@@ -285,12 +311,19 @@ pub fn matmul_transposed(isa: Isa, pool: &Pool, w: &Matrix, c: &[f32], y: &mut [
                 add_rows(isa, rows, factors, y);
             }
         };
-        for row in 0..w.rows {
-            if (0..tokens).all(|token| c[token * w.rows + row] == 0.0) {
+        for row in 0..all_rows {
+            if (0..tokens).all(|token| c[token * all_rows + row] == 0.0) {
                 continue;
             }
             let out = &mut rows[count * range.len()..][..range.len()];
-            dequantize(isa, w.dtype, &w.row(row)[bytes.clone()], &mut panel, out);
+            match w {
+                Weights::File(w) => {
+                    let width = w.dtype.block_bytes();
+                    let bytes = &w.row(row)[range.start * width..range.end * width];
+                    dequantize(isa, w.dtype, bytes, &mut UnpackedRow::default(), out);
+                }
+                Weights::Packed(w) => w.dequantize_part(isa, row, range.start / unit, out),
+            }
             filled[count] = row;
             count += 1;
             if count == 4 {

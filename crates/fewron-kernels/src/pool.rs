@@ -160,14 +160,14 @@ fn work(shared: &Shared, index: usize) {
 }
 
 /// A slice that several threads of a pool write at disjoint places.
-pub(crate) struct SharedSlice<T>(*mut T, usize);
+pub(crate) struct SharedSlice<'a, T>(*mut T, usize, std::marker::PhantomData<&'a mut [T]>);
 
 // SAFETY: access goes through `write` and `range`, whose callers promise disjoint places.
-unsafe impl<T: Send> Sync for SharedSlice<T> {}
+unsafe impl<T: Send> Sync for SharedSlice<'_, T> {}
 
-impl<T> SharedSlice<T> {
-    pub(crate) fn new(slice: &mut [T]) -> Self {
-        Self(slice.as_mut_ptr(), slice.len())
+impl<'a, T> SharedSlice<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Self(slice.as_mut_ptr(), slice.len(), std::marker::PhantomData)
     }
 
     /// Stores one element.

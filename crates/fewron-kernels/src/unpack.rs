@@ -5,6 +5,7 @@
 //! Block layouts are ggml's (`ggml-common.h`, `ggml-quants.c`).
 
 use crate::dtype::DType;
+use crate::format::{Format, Scales};
 use crate::isa::{Arch, multiversion};
 use half::bf16;
 
@@ -13,14 +14,14 @@ pub(crate) const SUB: usize = 16;
 
 /// A row in canonical form; the length is padded with zeros to a multiple of 64.
 #[derive(Default)]
-pub(crate) struct Panel {
+pub(crate) struct UnpackedRow {
     pub(crate) q: Vec<u8>,
     pub(crate) d: Vec<f32>,
     pub(crate) m: Vec<f32>,
 }
 
-impl Panel {
-    /// A panel for rows of `cols` elements.
+impl UnpackedRow {
+    /// Room for rows of `cols` elements.
     pub(crate) fn new(cols: usize) -> Self {
         let padded = cols.next_multiple_of(64);
         Self { q: vec![0; padded], d: vec![0.0; padded / SUB], m: vec![0.0; padded / SUB] }
@@ -225,22 +226,31 @@ fn q3_k(block: &[u8; 110], q: &mut [u8; 256], d: &mut [f32; 16], m: &mut [f32; 1
             q[group * 32 + l] |= ((block[l] >> group) & 1) << 2;
         }
     }
-    let packed = &block[96..108];
+    let scales = q3_scales(&block[96..108]);
     for sub in 0..16 {
-        let low = if sub < 8 { packed[sub] & 15 } else { packed[sub - 8] >> 4 };
-        let high = (packed[8 + sub % 4] >> (2 * (sub / 4))) & 3;
-        d[sub] = scale * (f32::from(low | (high << 4)) - 32.0);
+        d[sub] = scale * f32::from(scales[sub]);
         m[sub] = -4.0 * d[sub];
     }
 }
 
+/// The sixteen 6-bit scales of Q3_K.
+#[inline(always)]
+fn q3_scales(packed: &[u8]) -> [i8; 16] {
+    let mut scales = [0; 16];
+    for (sub, scale) in scales.iter_mut().enumerate() {
+        let low = if sub < 8 { packed[sub] & 15 } else { packed[sub - 8] >> 4 };
+        let high = (packed[8 + sub % 4] >> (2 * (sub / 4))) & 3;
+        *scale = (low | (high << 4)) as i8 - 32;
+    }
+    scales
+}
+
 /// The eight 6-bit scales and minima of Q4_K and Q5_K, each for 32 elements.
 #[inline(always)]
-fn six_bit_scales(block: &[u8], d: &mut [f32; 16], m: &mut [f32; 16]) {
-    let (scale, min) = (half_at(block, 0), half_at(block, 2));
-    let packed = &block[4..16];
+fn six_bits(packed: &[u8]) -> ([u8; 8], [u8; 8]) {
+    let (mut scales, mut mins) = ([0; 8], [0; 8]);
     for group in 0..8 {
-        let (sc, mn) = if group < 4 {
+        (scales[group], mins[group]) = if group < 4 {
             (packed[group] & 63, packed[group + 4] & 63)
         } else {
             (
@@ -248,8 +258,17 @@ fn six_bit_scales(block: &[u8], d: &mut [f32; 16], m: &mut [f32; 16]) {
                 (packed[group + 4] >> 4) | ((packed[group] >> 6) << 4),
             )
         };
-        d[2 * group..2 * group + 2].fill(scale * f32::from(sc));
-        m[2 * group..2 * group + 2].fill(-min * f32::from(mn));
+    }
+    (scales, mins)
+}
+
+#[inline(always)]
+fn six_bit_scales(block: &[u8], d: &mut [f32; 16], m: &mut [f32; 16]) {
+    let (scale, min) = (half_at(block, 0), half_at(block, 2));
+    let (scales, mins) = six_bits(&block[4..16]);
+    for group in 0..8 {
+        d[2 * group..2 * group + 2].fill(scale * f32::from(scales[group]));
+        m[2 * group..2 * group + 2].fill(-min * f32::from(mins[group]));
     }
 }
 
@@ -300,13 +319,90 @@ fn q6_k(block: &[u8; 210], q: &mut [u8; 256], d: &mut [f32; 16], m: &mut [f32; 1
     }
 }
 
+/// A quantised row as stored: elements in order, and the scales of its blocks.
+#[derive(Default)]
+pub(crate) struct Raw {
+    panel: UnpackedRow,
+    d: Vec<u8>,
+    m: Vec<u8>,
+    d_super: Vec<u8>,
+    m_super: Vec<u8>,
+}
+
+impl Raw {
+    /// Reads a row.
+    pub(crate) fn read(&mut self, isa: crate::Isa, dtype: DType, bytes: &[u8]) {
+        let cols = bytes.len() / dtype.block_bytes() * dtype.block_len();
+        if self.panel.q.len() != cols.next_multiple_of(64) {
+            self.panel = UnpackedRow::new(cols);
+        }
+        let UnpackedRow { q, d, m } = &mut self.panel;
+        unpack(isa, dtype, bytes, q, d, m);
+        for part in [&mut self.d, &mut self.m, &mut self.d_super, &mut self.m_super] {
+            part.clear();
+        }
+        for block in bytes.chunks_exact(dtype.block_bytes()) {
+            match dtype {
+                DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => self.d.extend(&block[..2]),
+                DType::Q4_1 | DType::Q5_1 => {
+                    self.d.extend(&block[..2]);
+                    self.m.extend(&block[2..4]);
+                }
+                DType::Q2_K => {
+                    self.d.extend(block[..16].iter().map(|byte| byte & 15));
+                    self.m.extend(block[..16].iter().map(|byte| byte >> 4));
+                    self.d_super.extend(&block[80..82]);
+                    self.m_super.extend(&block[82..84]);
+                }
+                DType::Q3_K => {
+                    self.d.extend(q3_scales(&block[96..108]).map(|scale| scale as u8));
+                    self.d_super.extend(&block[108..110]);
+                }
+                DType::Q4_K | DType::Q5_K => {
+                    let (scales, mins) = six_bits(&block[4..16]);
+                    self.d.extend(scales);
+                    self.m.extend(mins);
+                    self.d_super.extend(&block[..2]);
+                    self.m_super.extend(&block[2..4]);
+                }
+                DType::Q6_K => {
+                    self.d.extend(&block[192..208]);
+                    self.d_super.extend(&block[208..210]);
+                }
+                DType::F32 | DType::F16 | DType::Bf16 => unreachable!("float rows have no scales"),
+            }
+        }
+    }
+
+    /// The elements.
+    pub(crate) fn q(&self) -> &[u8] {
+        &self.panel.q
+    }
+
+    /// The scales of `lanes` blocks from `first` on.
+    pub(crate) fn scales<F: Format>(&self, first: usize, lanes: usize) -> Scales<'_> {
+        fn part(bytes: &[u8], range: std::ops::Range<usize>) -> &[u8] {
+            if bytes.is_empty() { bytes } else { &bytes[range] }
+        }
+        let width = if F::SUPER { 1 } else { 2 };
+        let blocks = first * width..(first + lanes) * width;
+        let supers = first * F::SUB / 256 * 2..(first + lanes) * F::SUB / 256 * 2;
+        Scales {
+            d: part(&self.d, blocks.clone()),
+            m: part(&self.m, blocks),
+            d_super: part(&self.d_super, supers.clone()),
+            m_super: part(&self.m_super, supers),
+        }
+    }
+}
+
 multiversion! {
     /// Converts a row of any type to f32. `panel` is scratch for at least as many columns.
-    pub(crate) fn dequantize(dtype: DType, bytes: &[u8], panel: &mut Panel, out: &mut [f32]) = dequantize_body;
+    pub(crate) fn dequantize(dtype: DType, bytes: &[u8], panel: &mut UnpackedRow, out: &mut [f32]) = dequantize_body;
 }
 
 #[inline(always)]
-fn dequantize_body<A: Arch>(dtype: DType, bytes: &[u8], panel: &mut Panel, out: &mut [f32]) {
+fn dequantize_body<A: Arch>(dtype: DType, bytes: &[u8], panel: &mut UnpackedRow, out: &mut [f32]) {
     match dtype {
         DType::F32 => {
             for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {

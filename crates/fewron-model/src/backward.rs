@@ -96,7 +96,7 @@ impl Backward<'_> {
 
     fn transposed(&self, w: &Weight, grad_out: &[f32], grad_in: &mut [f32]) {
         let model = self.model;
-        matmul_transposed(model.isa(), self.pool, &model.matrix(w), grad_out, grad_in);
+        matmul_transposed(model.isa(), self.pool, &model.weights(w), grad_out, grad_in);
     }
 
     /// `grad_in += ` gradient through an RMS norm over rows as wide as `weight`.

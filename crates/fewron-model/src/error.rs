@@ -6,6 +6,9 @@ use thiserror::Error;
 /// What can go wrong between a file and its logits.
 #[derive(Debug, Error)]
 pub enum ModelError {
+    /// `FEWRON_ISA` asks for an instruction set that this processor does not have.
+    #[error("FEWRON_ISA: {0}")]
+    Isa(#[from] fewron_kernels::UnknownIsa),
     /// The file cannot be read as GGUF.
     #[error(transparent)]
     Gguf(#[from] GgufError),

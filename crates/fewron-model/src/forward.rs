@@ -79,7 +79,7 @@ pub(crate) struct Pass<'a> {
 /// `out = x · Wᵀ` for a batch.
 pub(crate) fn project(model: &Model, pool: &Pool, w: &Weight, x: &Activations, out: &mut Vec<f32>) {
     out.resize(x.tokens() * w.rows(), 0.0);
-    matmul(model.isa(), pool, &model.matrix(w), x, out);
+    matmul(model.isa(), pool, &model.weights(w), x, out);
 }
 
 impl Pass<'_> {
@@ -130,7 +130,7 @@ impl Pass<'_> {
         for (x, out) in x.chunks_exact(hidden).zip(s.norm.chunks_exact_mut(hidden)) {
             rms_norm(isa, x, norm, eps, out);
         }
-        s.input.set(isa, &s.norm, hidden, weights.iter().any(|w| w.is_quantized()));
+        s.input.set(isa, &s.norm, hidden, weights.iter().filter_map(|w| w.layout()));
     }
 
     /// Head outputs of a layer into `scratch.z`, with the heads that are off set to zero.
@@ -218,7 +218,7 @@ impl Pass<'_> {
     pub(crate) fn attention_output(&mut self, layer: usize, x: &mut [f32]) {
         let (model, l) = (self.model, &self.model.layers[layer]);
         let s = &mut *self.scratch;
-        s.input.set(model.isa(), &s.z, model.config().query_width(), l.o_proj.is_quantized());
+        s.input.set(model.isa(), &s.z, model.config().query_width(), l.o_proj.layout());
         project(model, self.pool, &l.o_proj, &s.input, &mut s.out);
         self.join(Site::AttentionOut, layer, l.attn_post_norm.as_deref(), x);
     }
@@ -336,8 +336,8 @@ impl Pass<'_> {
         for buffer in [&mut s.gate, &mut s.up, &mut s.post] {
             buffer.resize(count, 0.0);
         }
-        matvec_rows(isa, self.pool, &model.matrix(&l.gate_proj), &s.kept, &s.input, &mut s.gate);
-        matvec_rows(isa, self.pool, &model.matrix(&l.up_proj), &s.kept, &s.input, &mut s.up);
+        matvec_rows(isa, self.pool, &model.weights(&l.gate_proj), &s.kept, &s.input, &mut s.gate);
+        matvec_rows(isa, self.pool, &model.weights(&l.up_proj), &s.kept, &s.input, &mut s.up);
         activate(isa, model.config().activation, &s.gate, &mut s.post);
         s.post.iter_mut().zip(&s.up).for_each(|(h, up)| *h *= up);
         s.sparse = true;
@@ -354,7 +354,7 @@ impl Pass<'_> {
             masks.select_neurons(layer, self.first_token, &s.post, &mut s.kept);
         }
         s.up.resize(s.kept.len(), 0.0);
-        matvec_rows(isa, self.pool, &model.matrix(&l.up_proj), &s.kept, &s.input, &mut s.up);
+        matvec_rows(isa, self.pool, &model.weights(&l.up_proj), &s.kept, &s.input, &mut s.up);
         for (index, &neuron) in s.kept.iter().enumerate() {
             // `kept` ascends, so the place written lies at or before the one read.
             s.post[index] = s.post[neuron as usize] * s.up[index];
@@ -368,11 +368,13 @@ impl Pass<'_> {
         let (isa, l) = (self.model.isa(), &self.model.layers[layer]);
         let s = &mut *self.scratch;
         s.out.resize(x.len(), 0.0);
+        let neurons = self.model.config().intermediate;
         if s.sparse {
-            l.down_proj.forward_sparse(isa, self.pool, &s.kept, &s.post, &mut s.out);
+            s.input.set_sparse(isa, &s.kept, &s.post, neurons, l.down_proj.layout());
         } else {
-            l.down_proj.forward(isa, self.pool, &s.post, &mut s.out);
+            s.input.set(isa, &s.post, neurons, l.down_proj.layout());
         }
+        l.down_proj.forward(isa, self.pool, &s.input, &mut s.out);
         self.join(Site::MlpOut, layer, l.mlp_post_norm.as_deref(), x);
     }
 }

@@ -3,17 +3,19 @@
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::gguf::Gguf;
-use fewron_kernels::{DType, Isa, Matrix, NeuronMajor};
+use fewron_kernels::{DType, Isa, Layout, Matrix, NeuronMajor, Packed, Pool, Weights};
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// A weight matrix that stays in the mapped file.
-#[derive(Clone, Debug)]
+/// A weight matrix: quantised ones are packed into memory, float ones stay in the mapped file.
+#[derive(Clone)]
 pub(crate) struct Weight {
     dtype: DType,
     rows: usize,
     cols: usize,
     bytes: Range<usize>,
+    packed: Option<Arc<Packed>>,
 }
 
 impl Weight {
@@ -21,8 +23,9 @@ impl Weight {
         self.rows
     }
 
-    pub(crate) fn is_quantized(&self) -> bool {
-        self.dtype.is_quantized()
+    /// The 8-bit form of inputs that products need, if any.
+    pub(crate) fn layout(&self) -> Option<Layout> {
+        self.packed.as_ref().map(|packed| packed.layout())
     }
 
     fn len_bytes(&self) -> usize {
@@ -105,13 +108,14 @@ impl BytesPerToken {
 }
 
 impl Model {
-    /// Loads a model from its GGUF file. Matrices stay in the mapped file; only the down
-    /// projections are transposed into memory.
+    /// Loads a model from its GGUF file. Quantised matrices are packed into memory for the kernels,
+    /// without loss and with about the size they have in the file, whose pages are then given back.
     ///
     /// # Errors
-    /// When the architecture is unknown or a tensor is missing, unreadable or of the wrong shape.
+    /// When the architecture is unknown, a tensor is missing, unreadable or of the wrong shape, or the
+    /// environment variable `FEWRON_ISA` names an instruction set that this processor lacks.
     pub fn from_gguf(gguf: Gguf) -> Result<Self, ModelError> {
-        Self::with_isa(gguf, Isa::detect())
+        Self::with_isa(gguf, Isa::from_env()?)
     }
 
     /// As [`Self::from_gguf`], with the kernels of a given instruction set.
@@ -120,12 +124,17 @@ impl Model {
     /// As [`Self::from_gguf`].
     pub fn with_isa(gguf: Gguf, isa: Isa) -> Result<Self, ModelError> {
         let config = ModelConfig::from_gguf(&gguf)?;
-        let mut loader = Loader { gguf: &gguf, isa, used: HashSet::new() };
-        let embedding = loader.weight("token_embd.weight", config.vocab, config.hidden)?;
-        let output = if gguf.tensor_info("output.weight").is_some() {
-            loader.weight("output.weight", config.vocab, config.hidden)?
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let pool = Pool::new(threads);
+        let mut loader = Loader { gguf: &gguf, isa, pool: &pool, used: HashSet::new() };
+        let (vocab, hidden) = (config.vocab, config.hidden);
+        let (embedding, output) = if gguf.tensor_info("output.weight").is_some() {
+            // Only rows of it are looked up: it stays in the file.
+            let embedding = loader.view("token_embd.weight", &[hidden, vocab])?;
+            (embedding, loader.weight("output.weight", vocab, hidden)?)
         } else {
-            embedding.clone()
+            let tied = loader.weight("token_embd.weight", vocab, hidden)?;
+            (tied.clone(), tied)
         };
         let output_norm = loader.vector("output_norm.weight", config.hidden)?;
         let rope_factors = match gguf.tensor_info("rope_freqs.weight") {
@@ -200,23 +209,37 @@ impl Model {
         &self.layers[layer].down_proj
     }
 
-    pub(crate) fn matrix(&self, weight: &Weight) -> Matrix<'_> {
-        let data = &self.gguf.bytes()[weight.bytes.clone()];
-        Matrix::new(weight.dtype, weight.rows, weight.cols, data)
-            .expect("shapes are checked at load")
+    pub(crate) fn weights<'a>(&'a self, weight: &'a Weight) -> Weights<'a> {
+        match &weight.packed {
+            Some(packed) => Weights::Packed(packed),
+            None => Weights::File(view(&self.gguf, weight)),
+        }
     }
+}
+
+/// A weight in the mapped file.
+fn view<'a>(gguf: &'a Gguf, weight: &Weight) -> Matrix<'a> {
+    Matrix::new(weight.dtype, weight.rows, weight.cols, &gguf.bytes()[weight.bytes.clone()])
+        .expect("the reader checks a tensor's size against its shape")
 }
 
 struct Loader<'a> {
     gguf: &'a Gguf,
     isa: Isa,
+    pool: &'a Pool,
     used: HashSet<String>,
 }
 
 impl Loader<'_> {
     /// A matrix of `rows` outputs and `cols` inputs.
     fn weight(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight, ModelError> {
-        self.view(name, &[cols, rows])
+        let mut weight = self.view(name, &[cols, rows])?;
+        if weight.dtype.is_quantized() {
+            let packed = Packed::new(self.isa, self.pool, &view(self.gguf, &weight));
+            weight.packed = Some(Arc::new(packed));
+            self.gguf.release(weight.bytes.clone());
+        }
+        Ok(weight)
     }
 
     fn view(&mut self, name: &str, shape: &[usize]) -> Result<Weight, ModelError> {
@@ -233,23 +256,14 @@ impl Loader<'_> {
         self.used.insert(name.to_owned());
         let start = tensor.data.as_ptr() as usize - self.gguf.bytes().as_ptr() as usize;
         let (cols, rows) = (shape[0], shape.get(1).copied().unwrap_or(1));
-        Ok(Weight { dtype: tensor.dtype, rows, cols, bytes: start..start + tensor.data.len() })
-    }
-
-    fn matrix(&self, weight: &Weight) -> Matrix<'_> {
-        Matrix::new(
-            weight.dtype,
-            weight.rows,
-            weight.cols,
-            &self.gguf.bytes()[weight.bytes.clone()],
-        )
-        .expect("the reader checks a tensor's size against its shape")
+        let bytes = start..start + tensor.data.len();
+        Ok(Weight { dtype: tensor.dtype, rows, cols, bytes, packed: None })
     }
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
         let weight = self.view(name, &[len])?;
         let mut values = vec![0.0; len];
-        self.matrix(&weight).dequantize_row(self.isa, 0, &mut values);
+        view(self.gguf, &weight).dequantize_row(self.isa, 0, &mut values);
         Ok(values)
     }
 
@@ -257,8 +271,8 @@ impl Loader<'_> {
         let name = |part: &str| format!("blk.{index}.{part}.weight");
         let (hidden, neurons) = (config.hidden, config.intermediate);
         let (query, kv) = (config.query_width(), config.kv_width());
-        let down = self.weight(&name("ffn_down"), hidden, neurons)?;
-        let down_proj = NeuronMajor::new(self.isa, &self.matrix(&down));
+        let down = self.view(&name("ffn_down"), &[neurons, hidden])?;
+        let down_proj = NeuronMajor::new(self.isa, &view(self.gguf, &down));
         self.gguf.release(down.bytes.clone());
         let mut optional = |wanted: bool, part: &str, len: usize| {
             wanted.then(|| self.vector(&name(part), len)).transpose()

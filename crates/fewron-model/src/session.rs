@@ -228,7 +228,7 @@ impl Session {
 
     fn embed(&self, model: &Model, tokens: &[u32]) -> Vec<f32> {
         let config = model.config();
-        let embedding = model.matrix(&model.embedding);
+        let embedding = model.weights(&model.embedding);
         let mut x = vec![0.0; tokens.len() * config.hidden];
         for (&token, x) in tokens.iter().zip(x.chunks_exact_mut(config.hidden)) {
             embedding.dequantize_row(model.isa(), token as usize, x);
@@ -245,7 +245,7 @@ impl Session {
         {
             rms_norm(model.isa(), x, &model.output_norm, config.norm_eps, out);
         }
-        self.input.set(model.isa(), &self.normed, config.hidden, model.output.is_quantized());
+        self.input.set(model.isa(), &self.normed, config.hidden, model.output.layout());
         let mut batch = Vec::new();
         let out = if self.logits.is_empty() { &mut self.logits } else { &mut batch };
         project(model, &self.pool, &model.output, &self.input, out);

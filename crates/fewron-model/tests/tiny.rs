@@ -72,7 +72,7 @@ fn texts_of_one_batch_go_on_as_if_alone() {
         let next = [tokens[0], tokens[2], tokens[1]];
         let first = session.forward_each(&mut texts, &next, Some(&mut Third(0))).unwrap().to_vec();
         let second = session.forward_each(&mut texts, &next, Some(&mut Third(0))).unwrap().to_vec();
-        assert_eq!(texts.each_ref().map(|text| text.position()), lens.map(|len| len + 2));
+        assert_eq!(texts.each_ref().map(fewron_model::KvCache::position), lens.map(|len| len + 2));
         for (lane, (len, next)) in lens.into_iter().zip(next).enumerate() {
             session.truncate(0);
             session.forward(&tokens[..len], None, None, Logits::None).unwrap();

@@ -48,7 +48,7 @@ pub(super) fn measure(
             if stop() {
                 return Ok(None);
             }
-            let (forced, kept, masks) =
+            let Masked { forced, kept, masks } =
                 force(sweep, session, &dense, name, ratio, &scores).map_err(fail)?;
             sample.add_kept(sweep, name, r, &kept);
             pending.bytes += kept.iter().map(Kept::bytes).sum::<usize>();
@@ -68,7 +68,15 @@ pub(super) fn measure(
     Ok(Some(sample))
 }
 
-/// The teacher-forced run of a point: what it shows, what was kept, and its masks.
+/// A point after its teacher-forced run.
+struct Masked<'a> {
+    forced: Forced,
+    /// By masked step.
+    kept: Vec<Kept>,
+    masks: Box<dyn MaskSource + 'a>,
+}
+
+/// The teacher-forced run of a point.
 fn force<'a>(
     sweep: &'a Sweep,
     session: &mut Session,
@@ -76,19 +84,21 @@ fn force<'a>(
     name: usize,
     ratio: f32,
     scores: &[Scores],
-) -> Result<(Forced, Vec<Kept>, Box<dyn MaskSource + 'a>), ModelError> {
+) -> Result<Masked<'a>, ModelError> {
     match &sweep.config.masks {
         Masks::Oracle(_) => {
             let kept = select(sweep.config.selection, &scores[name], ratio, dense.labels().len());
             let mut masks = Box::new(Replay(kept.clone()));
-            Ok((teacher_forced(session, dense, &mut *masks)?, kept, masks))
+            let forced = teacher_forced(session, dense, &mut *masks)?;
+            Ok(Masked { forced, kept, masks })
         }
         Masks::Runtime(policies) => {
             let policy = sweep.policy(policies[name], ratio).expect("checked at the start");
             let mut masks = Box::new(policy);
             let mut recorder = Recorder::new(&mut *masks);
             let forced = teacher_forced(session, dense, &mut recorder)?;
-            Ok((forced, recorder.kept, masks))
+            let kept = recorder.kept;
+            Ok(Masked { forced, kept, masks })
         }
     }
 }

@@ -1,45 +1,35 @@
 //! Products with row-major matrices.
 
-use crate::naive::{Case, Rng, Weights, assert_near, assert_same_bits, cases, pool};
+use crate::naive::{Case, Rng, Weights, assert_near, assert_same_bits, cases, pool, rounded};
 use fewron_kernels::{Activations, DType, Isa, matmul, matmul_transposed, matvec_rows};
 use proptest::prelude::*;
 
 /// Share of Σ|w·x| that a product in f32 may be off.
 const TOLERANCE: f64 = 1e-5;
 
-/// The vector that a product with quantised weights sees: blocks of 32, scale = amax/127, rounded
-/// half to even.
-fn rounded(x: &[f32]) -> Vec<f32> {
-    let block = |x: &[f32]| {
-        let largest = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-        let scale = largest / 127.0;
-        x.iter().map(|x| (x * inverse).round_ties_even() * scale).collect::<Vec<_>>()
-    };
-    x.chunks(32).flat_map(block).collect()
-}
-
-fn activations(isa: Isa, w: &Weights, x: &[f32]) -> Activations {
-    let mut activations = Activations::default();
-    activations.set(isa, x, w.cols, w.dtype.is_quantized());
-    activations
-}
-
 fn run(isa: Isa, threads: usize, w: &Weights, x: &[f32]) -> Vec<f32> {
     let mut out = vec![f32::NAN; x.len() / w.cols * w.rows];
-    matmul(isa, pool(threads), &w.matrix(), &activations(isa, w, x), &mut out);
+    let (cols, mut activations) = (w.cols, Activations::default());
+    w.with_packed(isa, |w| {
+        activations.set(isa, x, cols, w.layout());
+        matmul(isa, pool(threads), &w, &activations, &mut out);
+    });
     out
 }
 
 fn run_rows(isa: Isa, threads: usize, w: &Weights, rows: &[u32], x: &[f32]) -> Vec<f32> {
     let mut out = vec![f32::NAN; rows.len()];
-    matvec_rows(isa, pool(threads), &w.matrix(), rows, &activations(isa, w, x), &mut out);
+    let mut activations = Activations::default();
+    w.with_packed(isa, |packed| {
+        activations.set(isa, x, w.cols, packed.layout());
+        matvec_rows(isa, pool(threads), &packed, rows, &activations, &mut out);
+    });
     out
 }
 
 fn run_transposed(isa: Isa, threads: usize, w: &Weights, c: &[f32], start: &[f32]) -> Vec<f32> {
     let mut y = start.to_vec();
-    matmul_transposed(isa, pool(threads), &w.matrix(), c, &mut y);
+    w.with_packed(isa, |w| matmul_transposed(isa, pool(threads), &w, c, &mut y));
     y
 }
 
@@ -137,19 +127,43 @@ fn only_the_chosen_rows_are_read() {
     }
 }
 
+/// A packed row has the values of the file's row.
+#[test]
+fn packing_loses_nothing() {
+    let mut rng = Rng::new(9);
+    for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_quantized()) {
+        for blocks in [1, 2, 7, 18, 33] {
+            let w = Weights::random(dtype, 5, blocks * dtype.block_len(), &mut rng);
+            for isa in Isa::available() {
+                let mut row = vec![f32::NAN; w.cols];
+                w.with_packed(isa, |packed| {
+                    for (index, expected) in w.values.chunks_exact(w.cols).enumerate() {
+                        packed.dequantize_row(isa, index, &mut row);
+                        assert_eq!(row, expected, "{} {dtype} row {index}", isa.name());
+                    }
+                });
+            }
+        }
+    }
+}
+
 /// Buffers that held a larger batch leave no trace in a smaller one.
 #[test]
 fn activations_can_be_used_again() {
     let mut rng = Rng::new(7);
     for isa in Isa::available() {
         let mut used = Activations::default();
-        used.set(isa, &rng.inputs(9 * 512), 512, true);
+        let larger = Weights::random(DType::Q8_0, 1, 512, &mut rng);
+        let layout = larger.with_packed(isa, |w| w.layout());
+        used.set(isa, &rng.inputs(9 * 512), 512, layout);
         for cols in [96, 32, 224] {
             let w = Weights::random(DType::Q4_1, 11, cols, &mut rng);
             let x = rng.inputs(2 * cols);
-            used.set(isa, &x, cols, true);
             let mut out = vec![f32::NAN; 2 * 11];
-            matmul(isa, pool(1), &w.matrix(), &used, &mut out);
+            w.with_packed(isa, |w| {
+                used.set(isa, &x, cols, w.layout());
+                matmul(isa, pool(1), &w, &used, &mut out);
+            });
             assert_same_bits(isa.name(), &out, &run(isa, 1, &w, &x));
         }
     }
@@ -160,8 +174,18 @@ fn activations_can_be_used_again() {
 fn quantised_weights_refuse_plain_activations() {
     let w = Weights::random(DType::Q8_0, 2, 64, &mut Rng::new(1));
     let mut x = Activations::default();
-    x.set(Isa::SCALAR, &[1.0; 64], 64, false);
-    matmul(Isa::SCALAR, pool(1), &w.matrix(), &x, &mut [0.0; 2]);
+    x.set(Isa::SCALAR, &[1.0; 64], 64, None);
+    w.with_packed(Isa::SCALAR, |w| matmul(Isa::SCALAR, pool(1), &w, &x, &mut [0.0; 2]));
+}
+
+#[test]
+#[should_panic(expected = "packed first")]
+fn quantised_weights_are_not_read_from_the_file() {
+    let w = Weights::random(DType::Q8_0, 2, 64, &mut Rng::new(1));
+    let mut x = Activations::default();
+    x.set(Isa::SCALAR, &[1.0; 64], 64, None);
+    let file = fewron_kernels::Weights::File(w.matrix());
+    matmul(Isa::SCALAR, pool(1), &file, &x, &mut [0.0; 2]);
 }
 
 #[test]
@@ -169,6 +193,6 @@ fn quantised_weights_refuse_plain_activations() {
 fn inputs_of_another_width_are_refused() {
     let w = Weights::random(DType::F32, 2, 64, &mut Rng::new(1));
     let mut x = Activations::default();
-    x.set(Isa::SCALAR, &[1.0; 63], 63, false);
-    matmul(Isa::SCALAR, pool(1), &w.matrix(), &x, &mut [0.0; 2]);
+    x.set(Isa::SCALAR, &[1.0; 63], 63, None);
+    w.with_packed(Isa::SCALAR, |w| matmul(Isa::SCALAR, pool(1), &w, &x, &mut [0.0; 2]));
 }

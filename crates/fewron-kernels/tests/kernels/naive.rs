@@ -1,6 +1,6 @@
 //! The naive reference, and random inputs for it.
 
-use fewron_kernels::{DType, Isa, Matrix, Pool};
+use fewron_kernels::{DType, Isa, Matrix, Packed, Pool};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -77,9 +77,12 @@ impl Case {
     pub fn weights(self) -> (Weights, Rng) {
         let mut rng = Rng::new(self.seed);
         let cols = if self.dtype.is_quantized() {
-            self.blocks * self.dtype.block_len()
+            // Short blocks reach past two groups of sixteen.
+            let blocks =
+                if self.dtype.block_len() > 32 { 1 + self.blocks / 8 } else { self.blocks };
+            blocks * self.dtype.block_len()
         } else {
-            37 * self.blocks + self.blocks / 2
+            9 * self.blocks + self.blocks / 2
         };
         (Weights::random(self.dtype, self.rows, cols, &mut rng), rng)
     }
@@ -89,8 +92,8 @@ prop_compose! {
     pub fn cases()(
         dtype in select(&DType::ALL[..]),
         rows in 1usize..80,
-        blocks in 1usize..5,
-        tokens in 1usize..10,
+        blocks in 1usize..40,
+        tokens in 1usize..18,
         threads in 1usize..4,
         seed: u64,
     ) -> Case {
@@ -136,6 +139,15 @@ impl Weights {
 
     pub fn matrix(&self) -> Matrix<'_> {
         Matrix::new(self.dtype, self.rows, self.cols, &self.bytes).unwrap()
+    }
+
+    /// The matrix as products take it, given to `f`.
+    pub fn with_packed<T>(&self, isa: Isa, f: impl FnOnce(fewron_kernels::Weights) -> T) -> T {
+        if self.dtype.is_quantized() {
+            f(fewron_kernels::Weights::Packed(&Packed::new(isa, pool(2), &self.matrix())))
+        } else {
+            f(fewron_kernels::Weights::File(self.matrix()))
+        }
     }
 
     pub fn column(&self, col: usize) -> Vec<f32> {
@@ -192,6 +204,18 @@ fn random_block(dtype: DType, rng: &mut Rng) -> Vec<u8> {
         block[offset..offset + 2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
     }
     block
+}
+
+/// The vector that a product with quantised weights sees: blocks of 32, scale = amax/127, rounded
+/// half to even.
+pub fn rounded(x: &[f32]) -> Vec<f32> {
+    let block = |x: &[f32]| {
+        let largest = x.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        let scale = largest / 127.0;
+        x.iter().map(|x| (x * inverse).round_ties_even() * scale).collect::<Vec<_>>()
+    };
+    x.chunks(32).flat_map(block).collect()
 }
 
 /// Σ a·b and Σ |a·b|.

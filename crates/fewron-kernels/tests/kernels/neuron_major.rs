@@ -1,8 +1,10 @@
 //! Products with the down projection stored by neuron, and the law that skipping a neuron equals
 //! setting its output to zero.
 
-use crate::naive::{Case, Rng, Weights, assert_near, assert_same_bits, cases, pool, product};
-use fewron_kernels::{DType, Isa, NeuronMajor};
+use crate::naive::{
+    Case, Rng, Weights, assert_near, assert_same_bits, cases, pool, product, rounded,
+};
+use fewron_kernels::{Activations, DType, Isa, NeuronMajor};
 use proptest::prelude::*;
 
 /// Share of Σ|o·w| that a product in f32 may be off.
@@ -10,13 +12,17 @@ const TOLERANCE: f64 = 1e-5;
 
 fn forward(isa: Isa, threads: usize, w: &NeuronMajor, o: &[f32]) -> Vec<f32> {
     let mut y = vec![f32::NAN; o.len() / w.neurons() * w.outputs()];
-    w.forward(isa, pool(threads), o, &mut y);
+    let mut activations = Activations::default();
+    activations.set(isa, o, w.neurons(), w.layout());
+    w.forward(isa, pool(threads), &activations, &mut y);
     y
 }
 
 fn sparse(isa: Isa, threads: usize, w: &NeuronMajor, active: &[u32], o: &[f32]) -> Vec<f32> {
     let mut y = vec![f32::NAN; w.outputs()];
-    w.forward_sparse(isa, pool(threads), active, o, &mut y);
+    let mut activations = Activations::default();
+    activations.set_sparse(isa, active, o, w.neurons(), w.layout());
+    w.forward(isa, pool(threads), &activations, &mut y);
     y
 }
 
@@ -58,11 +64,11 @@ proptest! {
             prop_assert_eq!((down.neurons(), down.outputs()), (w.cols, w.rows));
             let norms = down.row_norms(isa);
             prop_assert_eq!(norms.len(), w.cols);
-            let mut row = vec![f32::NAN; w.rows.next_multiple_of(32)];
+            let mut row = vec![f32::NAN; w.rows];
             for (neuron, &length) in norms.iter().enumerate() {
                 let expected = w.column(neuron);
-                down.weights(neuron, &mut row);
-                prop_assert_eq!(&row[..w.rows], &expected[..], "{} neuron {}", w.dtype, neuron);
+                down.weights(isa, neuron, &mut row);
+                prop_assert_eq!(&row, &expected, "{} neuron {}", w.dtype, neuron);
                 let norm = product(&expected, &expected).0.sqrt();
                 assert_near("row norm", length, norm, norm, 1e-6);
             }
@@ -78,8 +84,9 @@ proptest! {
             let down = NeuronMajor::new(isa, &w.matrix());
             let y = forward(isa, threads, &down, &o);
             for (token, o) in o.chunks_exact(w.cols).enumerate() {
+                let seen = if w.dtype.is_quantized() { rounded(o) } else { o.to_vec() };
                 for output in 0..w.rows {
-                    let (sum, size) = w.row_product(output, o);
+                    let (sum, size) = w.row_product(output, &seen);
                     let what = format!("{} {} token {token} output {output}", isa.name(), w.dtype);
                     assert_near(&what, y[token * w.rows + output], sum, size, TOLERANCE);
                 }

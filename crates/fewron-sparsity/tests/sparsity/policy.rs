@@ -274,10 +274,10 @@ fn calibration_equals_its_definition() {
         let config = model.config();
         let n = config.intermediate;
         for layer in 0..config.layers.len() {
-            let mut row = vec![0.0; config.hidden.next_multiple_of(32)];
+            let mut row = vec![0.0; config.hidden];
             let weight = |neuron: usize| {
-                model.down_proj(layer).weights(neuron, &mut row);
-                let norm = row[..config.hidden].iter().map(|w| w * w).sum::<f32>().sqrt();
+                model.down_proj(layer).weights(model.isa(), neuron, &mut row);
+                let norm = row.iter().map(|w| w * w).sum::<f32>().sqrt();
                 let up = seen.up[layer].iter().skip(neuron).step_by(n);
                 up.map(|up| up.abs()).sum::<f32>() / text.len() as f32 * norm
             };

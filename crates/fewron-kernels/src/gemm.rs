@@ -1,0 +1,149 @@
+//! Products of sixteen weight rows at a time with a batch of inputs.
+
+use crate::activations::{Order, Quantized};
+use crate::format::LANES;
+use crate::isa::{Arch, multiversion};
+
+/// Sixteen weight rows side by side, one in each lane.
+///
+/// For each block of `sub` inputs: `sub / 4` vectors of four consecutive elements of each row, and the
+/// rows' scales and offsets.
+#[derive(Default)]
+pub(crate) struct Panel {
+    blocks: usize,
+    sub: usize,
+    wide: bool,
+    q: Vec<u8>,
+    d: Vec<f32>,
+    m: Vec<f32>,
+}
+
+impl Panel {
+    /// Makes room for `places` blocks, `blocks` of them in use. `wide` says that elements may exceed
+    /// 127.
+    pub(crate) fn resize(&mut self, places: usize, blocks: usize, sub: usize, wide: bool) {
+        (self.blocks, self.sub, self.wide) = (blocks, sub, wide);
+        self.q.resize(places * sub * LANES, 0);
+        self.d.resize(places * LANES, 0.0);
+        self.m.resize(places * LANES, 0.0);
+    }
+
+    /// Where vector `j` of a block goes: 64 bytes.
+    #[inline(always)]
+    pub(crate) fn vector(&mut self, block: usize, j: usize) -> *mut u8 {
+        self.q[block * self.sub * LANES + j * 64..][..64].as_mut_ptr()
+    }
+
+    /// Where a block's scales go.
+    #[inline(always)]
+    pub(crate) fn scale(&mut self, block: usize) -> *mut f32 {
+        self.d[block * LANES..][..LANES].as_mut_ptr()
+    }
+
+    /// Where a block's offsets go.
+    #[inline(always)]
+    pub(crate) fn offset(&mut self, block: usize) -> *mut f32 {
+        self.m[block * LANES..][..LANES].as_mut_ptr()
+    }
+}
+
+multiversion! {
+    /// `out[t, i] = row i · x[t]` for every token; `out` has shape `[tokens, 16]`.
+    ///
+    /// The order of operations is that of the products of single tokens: for inputs in
+    /// [`Order::Lanes`], lane by lane over the groups, then lanes from first to last; for inputs in
+    /// [`Order::Plain`], blocks from first to last.
+    pub(crate) fn products(panel: &Panel, x: &Quantized, out: &mut [f32]) = products_body;
+}
+
+#[inline(always)]
+fn products_body<A: Arch>(panel: &Panel, x: &Quantized, out: &mut [f32]) {
+    assert!(out.len() == x.tokens() * LANES && x.layout().sub == panel.sub);
+    assert!(x.cols() == panel.blocks * panel.sub);
+    let plain = x.layout().order == Order::Plain;
+    match (panel.sub, panel.wide, plain) {
+        (32, false, false) => all_tokens::<A, 32, false, false>(panel, x, out),
+        (32, true, false) => all_tokens::<A, 32, true, false>(panel, x, out),
+        (32, false, true) => all_tokens::<A, 32, false, true>(panel, x, out),
+        (32, true, true) => all_tokens::<A, 32, true, true>(panel, x, out),
+        (16, _, false) => all_tokens::<A, 16, false, false>(panel, x, out),
+        (16, _, true) => all_tokens::<A, 16, false, true>(panel, x, out),
+        _ => unreachable!("blocks have 16 or 32 elements"),
+    }
+}
+
+#[inline(always)]
+fn all_tokens<A: Arch, const SUB: usize, const WIDE: bool, const PLAIN: bool>(
+    panel: &Panel,
+    x: &Quantized,
+    out: &mut [f32],
+) {
+    let mut token = 0;
+    macro_rules! tiles {
+        ($($n:literal),*) => {
+            $(
+                while x.tokens() - token >= $n {
+                    let out = &mut out[token * LANES..][..$n * LANES];
+                    tile::<A, $n, SUB, WIDE, PLAIN>(panel, x, token, out);
+                    token += $n;
+                }
+            )*
+        };
+    }
+    tiles!(8, 4, 2, 1);
+}
+
+#[inline(always)]
+fn tile<A: Arch, const N: usize, const SUB: usize, const WIDE: bool, const PLAIN: bool>(
+    panel: &Panel,
+    x: &Quantized,
+    token: usize,
+    out: &mut [f32],
+) {
+    let first = x.token(token);
+    let places = first.scales.len();
+    assert!(places >= panel.blocks && token + N <= x.tokens() && out.len() == N * LANES);
+    let lanes = if PLAIN { 1 } else { LANES };
+    // SAFETY: inputs of consecutive tokens follow each other, with a place for every block; so has
+    // the panel; `A` is the instruction set this body is compiled for.
+    unsafe {
+        let (q, scale, sum) = (first.q.as_ptr(), first.scales.as_ptr(), first.sums.as_ptr());
+        let mut totals = [A::splat(0.0); N];
+        for lane in 0..lanes.min(panel.blocks) {
+            let mut sums = [A::splat(0.0); N];
+            let mut block = lane;
+            while block < panel.blocks {
+                let w = panel.q.as_ptr().add(block * SUB * LANES);
+                let (input, step) = if PLAIN {
+                    (q.add(block * SUB), 4)
+                } else {
+                    (q.add(block / LANES * (SUB * LANES) + lane * 4), 64)
+                };
+                let mut ints = [A::no_ints(); N];
+                for j in 0..SUB / 4 {
+                    let w = A::bytes(w.add(j * 64));
+                    for n in 0..N {
+                        let input = input.add(n * places * SUB + j * step);
+                        ints[n] = A::dot_splat::<WIDE>(ints[n], w, input);
+                    }
+                }
+                let d = A::floats(panel.d.as_ptr().add(block * LANES));
+                let m = A::floats(panel.m.as_ptr().add(block * LANES));
+                for n in 0..N {
+                    let scale = A::splat(*scale.add(n * places + block));
+                    let sum = A::splat(*sum.add(n * places + block));
+                    let products = A::to_floats(ints[n]);
+                    let part = A::fma(products, A::mul(d, scale), A::mul(m, sum));
+                    sums[n] = A::add(sums[n], part);
+                }
+                block += lanes;
+            }
+            for n in 0..N {
+                totals[n] = A::add(totals[n], sums[n]);
+            }
+        }
+        for n in 0..N {
+            A::store(totals[n], out.as_mut_ptr().add(n * LANES));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Float weights by neuron.
+
+use super::{Output, TILE};
+use crate::activations::Activations;
+use crate::isa::{Arch, Isa, multiversion};
+use crate::matmul::Matrix;
+use crate::pool::Pool;
+use crate::unpack::f16_to_f32;
+use half::f16;
+use std::ops::Range;
+
+/// Rows of whole tiles, padded with zeros.
+pub(super) struct FloatRows {
+    padded: usize,
+    values: Values,
+}
+
+/// In half precision where that loses nothing, else in single.
+pub(super) enum Values {
+    Half(Vec<u16>),
+    Single(Vec<f32>),
+}
+
+impl Values {
+    pub(super) fn new(values: Vec<f32>) -> Self {
+        let halves: Vec<u16> = values.iter().map(|&v| f16::from_f32(v).to_bits()).collect();
+        let exact = halves.iter().zip(&values).all(|(&h, &v)| f16_to_f32(h) == v);
+        if exact { Values::Half(halves) } else { Values::Single(values) }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Values::Half(values) => values.len() * 2,
+            Values::Single(values) => values.len() * 4,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn read(&self, start: usize, out: &mut [f32; TILE]) {
+        match self {
+            Values::Half(halves) => {
+                for (out, &half) in out.iter_mut().zip(&halves[start..start + TILE]) {
+                    *out = f16_to_f32(half);
+                }
+            }
+            Values::Single(values) => out.copy_from_slice(&values[start..start + TILE]),
+        }
+    }
+}
+
+impl FloatRows {
+    pub(super) fn new(isa: Isa, down: &Matrix) -> Self {
+        let (outputs, neurons) = (down.rows(), down.cols());
+        let padded = outputs.next_multiple_of(TILE);
+        let mut row = vec![0.0; neurons];
+        let mut values = vec![0.0; neurons * padded];
+        for output in 0..outputs {
+            down.dequantize_row(isa, output, &mut row);
+            for (neuron, &value) in row.iter().enumerate() {
+                values[neuron * padded + output] = value;
+            }
+        }
+        Self { padded, values: Values::new(values) }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.values.bytes()
+    }
+
+    #[inline(always)]
+    pub(super) fn read(&self, neuron: usize, tile: usize, out: &mut [f32; TILE]) {
+        self.values.read(neuron * self.padded + tile * TILE, out);
+    }
+
+    pub(super) fn forward(&self, isa: Isa, pool: &Pool, o: &Activations, y: &Output) {
+        let active: Vec<u32> = (0..o.cols() as u32)
+            .filter(|&i| (0..o.tokens()).any(|token| o.x(token)[i as usize] != 0.0))
+            .collect();
+        pool.split(self.padded / TILE, 1, |tiles| forward(isa, self, o, &active, tiles, y));
+    }
+}
+
+multiversion! {
+    fn forward(w: &FloatRows, o: &Activations, active: &[u32], tiles: Range<usize>, y: &Output) = forward_body;
+}
+
+#[inline(always)]
+fn forward_body<A: Arch>(
+    w: &FloatRows,
+    o: &Activations,
+    active: &[u32],
+    tiles: Range<usize>,
+    y: &Output,
+) {
+    let mut sums = vec![[0.0; TILE]; o.tokens()];
+    let mut row = [0.0; TILE];
+    for tile in tiles {
+        sums.fill([0.0; TILE]);
+        for &neuron in active {
+            w.read(neuron as usize, tile, &mut row);
+            for (token, sum) in sums.iter_mut().enumerate() {
+                let factor = o.x(token)[neuron as usize];
+                if factor != 0.0 {
+                    for k in 0..TILE {
+                        sum[k] = A::mul_add(factor, row[k], sum[k]);
+                    }
+                }
+            }
+        }
+        for (token, sum) in sums.iter().enumerate() {
+            // SAFETY: a tile belongs to one thread.
+            unsafe { y.store(token, tile * TILE, sum) };
+        }
+    }
+}

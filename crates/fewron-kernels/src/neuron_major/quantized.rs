@@ -1,0 +1,367 @@
+//! Quantised weights by neuron.
+//!
+//! GGUF stores `down_proj` as `[outputs, neurons]`: its blocks run *across* neurons. Here the same
+//! numbers are transposed without loss. Blocks of one file column range become *groups* of neurons
+//! that share one vector of scales: `w[i, j] = d[g, j] · q[i, j] + m[g, j]` for neuron `i` of group `g`
+//! and output `j`. With neuron outputs in 8-bit form, `o_i = s_g · a_i`, each group adds
+//! `d[g] ∘ s_g·(Σ a_i·q_i) + m[g] · s_g·Σ a_i`: integer products for the weights, scales once a group.
+//!
+//! A row is cut into tiles of 64 outputs. A tile is 32 bytes of low nibbles (byte `k` holds places `k`
+//! and `k + 32`) and 8 bytes for each higher bit, or 64 whole bytes. Output `16q + 4ℓ + i` has place
+//! `16ℓ + 4q + i`, so that [`Arch::interleave`] of four rows gives vectors of sixteen neighbouring
+//! outputs.
+
+use super::float::Values;
+use super::{Output, TILE};
+use crate::activations::{Activations, Layout, Order, Quantized, Token};
+use crate::dtype::DType;
+use crate::format::{LANES, sub};
+use crate::gemm::{Panel, products};
+use crate::isa::{Arch, Isa, multiversion};
+use crate::matmul::Matrix;
+use crate::pool::Pool;
+use crate::unpack::{SUB, UnpackedRow, unpack};
+use std::ops::Range;
+
+/// Tokens from which on it pays to lay outputs side by side.
+const PANEL_TOKENS: usize = 4;
+
+/// Most neurons that share scales.
+const GROUP: usize = 32;
+
+pub(super) struct QuantizedRows {
+    neurons: usize,
+    tiles: usize,
+    /// Neurons that share scales.
+    group: usize,
+    /// Bits of a weight as stored: 4, 5, 6 or 8.
+    bits: usize,
+    row_bytes: usize,
+    q: Vec<u8>,
+    /// `[groups, tiles · 64]`.
+    d: Values,
+    m: Values,
+}
+
+/// Runs an expression with `$B` standing for the number of bits.
+macro_rules! with_bits {
+    ($bits:expr, $B:ident => $body:expr) => {
+        match $bits {
+            4 => {
+                const $B: usize = 4;
+                $body
+            }
+            5 => {
+                const $B: usize = 5;
+                $body
+            }
+            6 => {
+                const $B: usize = 6;
+                $body
+            }
+            _ => {
+                const $B: usize = 8;
+                $body
+            }
+        }
+    };
+}
+
+/// Bytes of a tile.
+#[inline(always)]
+const fn tile_bytes(bits: usize) -> usize {
+    bits * 8
+}
+
+/// Place of an output in its tile.
+const fn place(output: usize) -> usize {
+    output / 4 % 4 * 16 + output / 16 * 4 + output % 4
+}
+
+impl QuantizedRows {
+    pub(super) fn new(isa: Isa, down: &Matrix) -> Self {
+        let (outputs, neurons) = (down.rows(), down.cols());
+        let tiles = outputs.div_ceil(TILE);
+        let group = sub(down.dtype());
+        let bits = match down.dtype() {
+            DType::Q5_0 | DType::Q5_1 | DType::Q5_K => 5,
+            DType::Q6_K => 6,
+            DType::Q8_0 => 8,
+            _ => 4,
+        };
+        let row_bytes = tiles * tile_bytes(bits);
+        let mut q = vec![0u8; neurons * row_bytes];
+        let scales = neurons / group * tiles * TILE;
+        let (mut d, mut m) = (vec![0.0; scales], vec![0.0; scales]);
+        let mut row = UnpackedRow::new(neurons);
+        for output in 0..outputs {
+            unpack(isa, down.dtype(), down.row(output), &mut row.q, &mut row.d, &mut row.m);
+            let (tile, place) = (output / TILE, place(output % TILE));
+            let at = tile * tile_bytes(bits);
+            for (out, &value) in q.chunks_exact_mut(row_bytes).zip(&row.q) {
+                let out = &mut out[at..at + tile_bytes(bits)];
+                if bits == 8 {
+                    out[place] = value;
+                } else {
+                    out[place % 32] |= (value & 15) << (4 * (place / 32));
+                    for bit in 4..bits {
+                        out[32 + (bit - 4) * 8 + place / 8] |= ((value >> bit) & 1) << (place % 8);
+                    }
+                }
+            }
+            for index in 0..neurons / group {
+                d[index * tiles * TILE + output] = row.d[index * group / SUB];
+                m[index * tiles * TILE + output] = row.m[index * group / SUB];
+            }
+        }
+        let (d, m) = (Values::new(d), Values::new(m));
+        Self { neurons, tiles, group, bits, row_bytes, q, d, m }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.q.len() + self.d.bytes() + self.m.bytes()
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        Layout { sub: self.group, order: Order::Plain }
+    }
+
+    /// One tile of a neuron's weights in f32.
+    #[inline(always)]
+    pub(super) fn read<A: Arch>(&self, neuron: usize, tile: usize, out: &mut [f32; TILE]) {
+        let mut q = [0u8; TILE];
+        // SAFETY: the slice has a tile; `A` is the instruction set the caller is compiled for.
+        unsafe {
+            let from = self.tile(neuron, tile).as_ptr();
+            with_bits!(self.bits, B => A::store_bytes(expand::<A, B>(from), q.as_mut_ptr()));
+        }
+        let (mut d, mut m) = ([0.0; TILE], [0.0; TILE]);
+        let scales = (neuron / self.group * self.tiles + tile) * TILE;
+        self.d.read(scales, &mut d);
+        self.m.read(scales, &mut m);
+        let mut ordered = [0u8; TILE];
+        for four in 0..16 {
+            ordered[four * 4..four * 4 + 4].copy_from_slice(&q[place(four * 4)..][..4]);
+        }
+        for k in 0..TILE {
+            out[k] = d[k] * f32::from(ordered[k]) + m[k];
+        }
+    }
+
+    #[inline(always)]
+    fn tile(&self, neuron: usize, tile: usize) -> &[u8] {
+        let bytes = tile_bytes(self.bits);
+        &self.q[neuron * self.row_bytes + tile * bytes..][..bytes]
+    }
+
+    /// Scales or offsets of sixteen outputs of a group.
+    ///
+    /// # Safety
+    /// The group and the sixteen must exist, and the processor have the instruction set.
+    #[inline(always)]
+    unsafe fn scales<A: Arch>(&self, values: &Values, group: usize, sixteen: usize) -> A::Floats {
+        let start = group * self.tiles * TILE + sixteen * LANES;
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match values {
+                Values::Half(values) => A::halves(values.as_ptr().add(start).cast()),
+                Values::Single(values) => A::floats(values.as_ptr().add(start)),
+            }
+        }
+    }
+
+    pub(super) fn forward(&self, isa: Isa, pool: &Pool, o: &Activations, y: &Output) {
+        let o = o.quantized(self.layout()).expect("8-bit activations of the weights' layout");
+        if o.tokens() < PANEL_TOKENS {
+            for token in 0..o.tokens() {
+                let active: Vec<u32> = o.token(token).q[..self.neurons]
+                    .iter()
+                    .zip(0..)
+                    .filter(|&(&q, _)| q != 0)
+                    .map(|(_, i)| i)
+                    .collect();
+                pool.split(self.tiles, 1, |tiles| sparse(isa, self, &active, o, token, tiles, y));
+            }
+        } else {
+            pool.split(self.tiles, 1, |tiles| {
+                let mut panels: [Panel; 4] = Default::default();
+                let mut out = vec![0.0; o.tokens() * LANES];
+                for tile in tiles {
+                    fill_panels(isa, self, tile, &mut panels);
+                    for (quarter, panel) in panels.iter().enumerate() {
+                        products(isa, panel, o, &mut out);
+                        for (token, values) in out.chunks_exact(LANES).enumerate() {
+                            let first = tile * TILE + quarter * LANES;
+                            // SAFETY: a tile belongs to one thread.
+                            unsafe { y.store(token, first, values) };
+                        }
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// The weights of a tile, place by place.
+#[inline(always)]
+unsafe fn expand<A: Arch, const BITS: usize>(tile: *const u8) -> A::Bytes {
+    // SAFETY: the caller promises a tile of this many bits.
+    unsafe {
+        if BITS == 8 {
+            return A::bytes(tile);
+        }
+        let mut out = A::nibbles(tile);
+        for bit in 4..BITS {
+            let mask = tile.add(32 + (bit - 4) * 8).cast::<u64>().read_unaligned();
+            out = A::add_bits(out, u64::from_le(mask), 1 << bit);
+        }
+        out
+    }
+}
+
+multiversion! {
+    /// Sums the active neurons' rows for one token, group by group.
+    fn sparse(w: &QuantizedRows, active: &[u32], o: &Quantized, token: usize, tiles: Range<usize>, y: &Output) = sparse_body;
+}
+
+#[inline(always)]
+fn sparse_body<A: Arch>(
+    w: &QuantizedRows,
+    active: &[u32],
+    o: &Quantized,
+    token: usize,
+    tiles: Range<usize>,
+    y: &Output,
+) {
+    let o = o.token(token);
+    with_bits!(w.bits, B => sparse_bits::<A, B>(w, active, o, token, tiles, y));
+}
+
+#[inline(always)]
+fn sparse_bits<A: Arch, const BITS: usize>(
+    w: &QuantizedRows,
+    active: &[u32],
+    o: Token,
+    token: usize,
+    tiles: Range<usize>,
+    y: &Output,
+) {
+    let mut sums = vec![[0.0f32; TILE]; tiles.len()];
+    let bytes = tiles.start * tile_bytes(BITS)..tiles.end * tile_bytes(BITS);
+    let mut rest = 0;
+    while rest < active.len() {
+        let group = active[rest] as usize / w.group;
+        // The group's neurons in fours; what is missing of the last four has factor 0.
+        let (mut rows, mut factors, mut count) = ([std::ptr::null(); GROUP], [0u8; GROUP], 0);
+        while rest < active.len() && active[rest] as usize / w.group == group {
+            let neuron = active[rest] as usize;
+            rows[count] = w.q[neuron * w.row_bytes..][bytes.clone()].as_ptr();
+            factors[count] = o.q[neuron];
+            count += 1;
+            rest += 1;
+            if let Some(&ahead) = active.get(rest + GROUP / 2) {
+                prefetch(&w.q[ahead as usize * w.row_bytes..][bytes.clone()]);
+            }
+        }
+        let last = rows[count - 1];
+        rows[count..count.next_multiple_of(4)].fill(last);
+        // SAFETY: the pointers are to rows that hold all of these tiles; `A` is the instruction set
+        // this body is compiled for.
+        unsafe {
+            let (scale, sum) = (A::splat(o.scales[group]), A::splat(o.sums[group]));
+            for (index, sums) in sums.iter_mut().enumerate() {
+                let at = index * tile_bytes(BITS);
+                let mut ints = [A::no_ints(); 4];
+                for four in (0..count).step_by(4) {
+                    let parts = A::interleave([
+                        expand::<A, BITS>(rows[four].add(at)),
+                        expand::<A, BITS>(rows[four + 1].add(at)),
+                        expand::<A, BITS>(rows[four + 2].add(at)),
+                        expand::<A, BITS>(rows[four + 3].add(at)),
+                    ]);
+                    let factors = factors.as_ptr().add(four);
+                    for q in 0..4 {
+                        ints[q] = if BITS == 8 {
+                            A::dot_splat::<true>(ints[q], parts[q], factors)
+                        } else {
+                            A::dot_splat::<false>(ints[q], parts[q], factors)
+                        };
+                    }
+                }
+                for q in 0..4 {
+                    let sixteen = (tiles.start + index) * 4 + q;
+                    let d = w.scales::<A>(&w.d, group, sixteen);
+                    let m = w.scales::<A>(&w.m, group, sixteen);
+                    let products = A::to_floats(ints[q]);
+                    let part = A::fma(products, A::mul(d, scale), A::mul(m, sum));
+                    let total = sums.as_mut_ptr().add(q * LANES);
+                    A::store(A::add(A::floats(total), part), total);
+                }
+            }
+        }
+    }
+    for (tile, sums) in tiles.zip(&sums) {
+        // SAFETY: a tile belongs to one thread.
+        unsafe { y.store(token, tile * TILE, sums) };
+    }
+}
+
+/// Asks for the cache lines of a row.
+#[inline(always)]
+fn prefetch(row: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(64) {
+        // SAFETY: a prefetch has no effect but on the caches, and the address is valid.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
+multiversion! {
+    /// Lays the outputs of a tile side by side, sixteen in each panel.
+    fn fill_panels(w: &QuantizedRows, tile: usize, panels: &mut [Panel; 4]) = fill_panels_body;
+}
+
+#[inline(always)]
+fn fill_panels_body<A: Arch>(w: &QuantizedRows, tile: usize, panels: &mut [Panel; 4]) {
+    with_bits!(w.bits, B => fill_panels_bits::<A, B>(w, tile, panels));
+}
+
+#[inline(always)]
+fn fill_panels_bits<A: Arch, const BITS: usize>(
+    w: &QuantizedRows,
+    tile: usize,
+    panels: &mut [Panel; 4],
+) {
+    let groups = w.neurons / w.group;
+    for panel in panels.iter_mut() {
+        panel.resize(groups, groups, w.group, BITS == 8);
+    }
+    for group in 0..groups {
+        // SAFETY: the group's rows have this tile; `A` is the instruction set this body is compiled
+        // for.
+        unsafe {
+            for j in 0..w.group / 4 {
+                let first = group * w.group + 4 * j;
+                let parts = A::interleave([
+                    expand::<A, BITS>(w.tile(first, tile).as_ptr()),
+                    expand::<A, BITS>(w.tile(first + 1, tile).as_ptr()),
+                    expand::<A, BITS>(w.tile(first + 2, tile).as_ptr()),
+                    expand::<A, BITS>(w.tile(first + 3, tile).as_ptr()),
+                ]);
+                for q in 0..4 {
+                    A::store_bytes(parts[q], panels[q].vector(group, j));
+                }
+            }
+            for (q, panel) in panels.iter_mut().enumerate() {
+                let sixteen = tile * 4 + q;
+                A::store(w.scales::<A>(&w.d, group, sixteen), panel.scale(group));
+                A::store(w.scales::<A>(&w.m, group, sixteen), panel.offset(group));
+            }
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Quantised matrices in the layout of [`crate::format`].
+
+use crate::activations::{Layout, Order, Quantized};
+use crate::dtype::DType;
+use crate::format::{
+    Format, LANES, expand, group_bytes, scale_bytes, scales, sub, with_format, write_group,
+};
+use crate::gemm::Panel;
+use crate::isa::{Arch, Isa, multiversion};
+use crate::matmul::Matrix;
+use crate::pool::{Pool, SharedSlice};
+use crate::unpack::Raw;
+
+/// Bytes behind the last row that kernels may read (and ignore).
+const MARGIN: usize = 8;
+
+/// A quantised weight matrix, packed for the kernels: shape `[rows, cols]`. Its values are exactly
+/// those of the file.
+pub struct Packed {
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    data: Vec<u8>,
+}
+
+impl Packed {
+    /// Packs a quantised matrix.
+    ///
+    /// # Panics
+    /// When its type is not quantised.
+    pub fn new(isa: Isa, pool: &Pool, matrix: &Matrix) -> Self {
+        let (dtype, rows, cols) = (matrix.dtype(), matrix.rows(), matrix.cols());
+        let row_bytes = with_format!(dtype, F => row_bytes::<F>(cols));
+        let mut data = vec![0; rows * row_bytes + MARGIN];
+        let shared = SharedSlice::new(&mut data);
+        pool.split(rows, 1, |range| {
+            let mut raw = Raw::default();
+            for row in range {
+                raw.read(isa, dtype, matrix.row(row));
+                // SAFETY: a row belongs to one thread.
+                let out = unsafe { shared.range(row * row_bytes..(row + 1) * row_bytes) };
+                with_format!(dtype, F => {
+                    let mut out = out;
+                    for first in (0..cols / F::SUB).step_by(LANES) {
+                        let lanes = LANES.min(cols / F::SUB - first);
+                        let (group, rest) = out.split_at_mut(group_bytes::<F>(lanes));
+                        let q = &raw.q()[first * F::SUB..][..lanes * F::SUB];
+                        write_group::<F>(lanes, q, &raw.scales::<F>(first, lanes), group);
+                        out = rest;
+                    }
+                });
+            }
+        });
+        Self { dtype, rows, cols, row_bytes, data }
+    }
+
+    /// Element type of the file.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Rows (outputs).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns (inputs).
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// The form in which products take their inputs.
+    pub fn layout(&self) -> Layout {
+        Layout { sub: sub(self.dtype), order: Order::Lanes }
+    }
+
+    pub(crate) fn row(&self, row: usize) -> &[u8] {
+        &self.data[row * self.row_bytes..][..self.row_bytes]
+    }
+
+    /// Asks for the cache lines of a row.
+    #[inline(always)]
+    fn prefetch(&self, row: usize) {
+        #[cfg(target_arch = "x86_64")]
+        for line in self.row(row).chunks(64) {
+            // SAFETY: a prefetch has no effect but on the caches, and the address is valid.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = row;
+    }
+
+    /// Writes a row as f32.
+    ///
+    /// # Panics
+    /// When `out` is no row.
+    pub fn dequantize_row(&self, isa: Isa, row: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), self.cols);
+        dequantize(isa, self, row, 0, out);
+    }
+
+    /// Writes the part of a row that begins with block group `group`.
+    pub(crate) fn dequantize_part(&self, isa: Isa, row: usize, group: usize, out: &mut [f32]) {
+        assert!(row < self.rows && group * self.group_len() + out.len() <= self.cols);
+        dequantize(isa, self, row, group, out);
+    }
+
+    /// Elements of a full group.
+    pub(crate) fn group_len(&self) -> usize {
+        LANES * sub(self.dtype)
+    }
+}
+
+const fn row_bytes<F: Format>(cols: usize) -> usize {
+    let blocks = cols / F::SUB;
+    blocks / LANES * group_bytes::<F>(LANES) + group_bytes::<F>(blocks % LANES)
+}
+
+multiversion! {
+    /// `out[i] = W[rows[i]] · x` for a token of `x`; rows in `ahead` are asked for meanwhile.
+    ///
+    /// The order of operations is that of the panels' products: lane by lane over the groups, then
+    /// lanes from first to last.
+    pub(crate) fn row_dots(w: &Packed, rows: &[u32], ahead: &[u32], x: &Quantized, token: usize, out: &mut RowDots) = row_dots_body;
+}
+
+/// Results of [`row_dots`].
+pub(crate) type RowDots = [f32; LANES];
+
+#[inline(always)]
+fn row_dots_body<A: Arch>(
+    w: &Packed,
+    rows: &[u32],
+    ahead: &[u32],
+    x: &Quantized,
+    token: usize,
+    out: &mut RowDots,
+) {
+    assert!(x.layout() == w.layout() && x.cols() == w.cols && rows.len() <= LANES);
+    with_format!(w.dtype, F => format_row_dots::<A, F>(w, rows, ahead, x, token, out));
+}
+
+#[inline(always)]
+fn format_row_dots<A: Arch, F: Format>(
+    w: &Packed,
+    rows: &[u32],
+    ahead: &[u32],
+    x: &Quantized,
+    token: usize,
+    out: &mut RowDots,
+) {
+    let blocks = w.cols / F::SUB;
+    let (full, rest) = (blocks / LANES, blocks % LANES);
+    let input = x.token(token);
+    assert!(input.scales.len() >= blocks.next_multiple_of(LANES));
+    let (q, scale, sum) = (input.q.as_ptr(), input.scales.as_ptr(), input.sums.as_ptr());
+    let mut sums = [[0.0f32; LANES]; LANES];
+    // SAFETY: rows are in bounds and whole groups of the format, the input has a place for every
+    // block, and `A` is the instruction set this body is compiled for.
+    unsafe {
+        for (index, &row) in rows.iter().enumerate() {
+            if let Some(&row) = ahead.get(index) {
+                w.prefetch(row as usize);
+            }
+            let mut group = w.row(row as usize).as_ptr();
+            let mut total = A::splat(0.0);
+            for g in 0..full {
+                let (scale, sum) = (scale.add(g * LANES), sum.add(g * LANES));
+                let part =
+                    group_dot::<A, F, true>(group, LANES, q.add(g * 16 * F::SUB), scale, sum);
+                total = A::add(total, part);
+                group = group.add(group_bytes::<F>(LANES));
+            }
+            if rest > 0 {
+                let (scale, sum) = (scale.add(full * LANES), sum.add(full * LANES));
+                let q = q.add(full * 16 * F::SUB);
+                total = A::add(total, group_dot::<A, F, false>(group, rest, q, scale, sum));
+            }
+            A::store(total, sums[index].as_mut_ptr());
+        }
+        let mut lanes = [[0.0f32; LANES]; LANES];
+        A::transpose(sums.as_ptr().cast(), lanes.as_mut_ptr().cast(), 64);
+        let mut total = A::splat(0.0);
+        for lane in &lanes {
+            total = A::add(total, A::floats(lane.as_ptr()));
+        }
+        A::store(total, out.as_mut_ptr());
+    }
+}
+
+/// `d_w·d_a·Σ q_w·q_a + m_w·Σ a` of each block of a group, in its lane.
+#[inline(always)]
+unsafe fn group_dot<A: Arch, F: Format, const FULL: bool>(
+    group: *const u8,
+    lanes: usize,
+    q: *const u8,
+    scale: *const f32,
+    sum: *const f32,
+) -> A::Floats {
+    // SAFETY: the caller promises a group of the format, and inputs for sixteen blocks.
+    unsafe {
+        let (d, m) = scales::<A, F, FULL>(group, lanes);
+        let w = expand::<A, F, FULL>(group.add(scale_bytes::<F>(lanes)), lanes);
+        let (mut even, mut odd) = (A::no_ints(), A::no_ints());
+        for j in (0..F::VECTORS).step_by(2) {
+            if F::BITS == 8 {
+                even = A::dot::<true>(even, w[j], A::bytes(q.add(j * 64)));
+                odd = A::dot::<true>(odd, w[j + 1], A::bytes(q.add(j * 64 + 64)));
+            } else {
+                even = A::dot::<false>(even, w[j], A::bytes(q.add(j * 64)));
+                odd = A::dot::<false>(odd, w[j + 1], A::bytes(q.add(j * 64 + 64)));
+            }
+        }
+        let products = A::to_floats(A::add_ints(even, odd));
+        let offsets = A::mul(m, A::floats(sum));
+        A::fma(products, A::mul(d, A::floats(scale)), offsets)
+    }
+}
+
+multiversion! {
+    /// Lays sixteen rows side by side: row `first + i` in lane `i`; rows past the end repeat the last.
+    pub(crate) fn fill_panel(w: &Packed, first: usize, panel: &mut Panel) = fill_panel_body;
+}
+
+#[inline(always)]
+fn fill_panel_body<A: Arch>(w: &Packed, first: usize, panel: &mut Panel) {
+    with_format!(w.dtype, F => format_panel::<A, F>(w, first, panel));
+}
+
+#[inline(always)]
+fn format_panel<A: Arch, F: Format>(w: &Packed, first: usize, panel: &mut Panel) {
+    let blocks = w.cols / F::SUB;
+    panel.resize(blocks.next_multiple_of(LANES), blocks, F::SUB, F::BITS == 8);
+    let mut rows = [w.row(0).as_ptr(); LANES];
+    for (index, row) in rows.iter_mut().enumerate() {
+        *row = w.row((first + index).min(w.rows - 1)).as_ptr();
+    }
+    // Vector j of every row's group, and its scales and offsets.
+    let mut q = [[0u8; 64 * LANES]; 8];
+    let (mut d, mut m) = ([0.0f32; LANES * LANES], [0.0f32; LANES * LANES]);
+    for at in (0..blocks).step_by(LANES) {
+        let lanes = LANES.min(blocks - at);
+        // SAFETY: the pointers walk over whole groups of rows; the panel has sixteen places for each
+        // group; `A` is the instruction set this body is compiled for.
+        unsafe {
+            for (index, row) in rows.iter_mut().enumerate() {
+                let (scale, offset, vectors);
+                let planes = row.add(scale_bytes::<F>(lanes));
+                if lanes == LANES {
+                    (scale, offset) = scales::<A, F, true>(*row, lanes);
+                    vectors = expand::<A, F, true>(planes, lanes);
+                } else {
+                    (scale, offset) = scales::<A, F, false>(*row, lanes);
+                    vectors = expand::<A, F, false>(planes, lanes);
+                }
+                A::store(scale, d.as_mut_ptr().add(index * LANES));
+                A::store(offset, m.as_mut_ptr().add(index * LANES));
+                for j in 0..F::VECTORS {
+                    A::store_bytes(vectors[j], q[j].as_mut_ptr().add(index * 64));
+                }
+                *row = row.add(group_bytes::<F>(lanes));
+            }
+            for j in 0..F::VECTORS {
+                A::transpose(q[j].as_ptr(), panel.vector(at, j), F::VECTORS * 64);
+            }
+            A::transpose(d.as_ptr().cast(), panel.scale(at).cast(), 64);
+            A::transpose(m.as_ptr().cast(), panel.offset(at).cast(), 64);
+        }
+    }
+}
+
+multiversion! {
+    fn dequantize(w: &Packed, row: usize, group: usize, out: &mut [f32]) = dequantize_body;
+}
+
+#[inline(always)]
+fn dequantize_body<A: Arch>(w: &Packed, row: usize, group: usize, out: &mut [f32]) {
+    with_format!(w.dtype, F => format_dequantize::<A, F>(w, row, group, out));
+}
+
+#[inline(always)]
+fn format_dequantize<A: Arch, F: Format>(w: &Packed, row: usize, group: usize, out: &mut [f32]) {
+    let blocks = w.cols / F::SUB;
+    let mut from = w.row(row)[group * group_bytes::<F>(LANES)..].as_ptr();
+    let mut q = [[0u8; 64]; 8];
+    let (mut d, mut m) = ([0.0f32; LANES], [0.0f32; LANES]);
+    for (index, out) in out.chunks_mut(LANES * F::SUB).enumerate() {
+        let lanes = LANES.min(blocks - (group + index) * LANES);
+        // SAFETY: the pointer walks over whole groups of the row; `A` is the instruction set this
+        // body is compiled for.
+        unsafe {
+            let (scale, offset) = scales::<A, F, false>(from, lanes);
+            A::store(scale, d.as_mut_ptr());
+            A::store(offset, m.as_mut_ptr());
+            let vectors = expand::<A, F, false>(from.add(scale_bytes::<F>(lanes)), lanes);
+            for j in 0..F::VECTORS {
+                A::store_bytes(vectors[j], q[j].as_mut_ptr());
+            }
+            from = from.add(group_bytes::<F>(lanes));
+        }
+        for (lane, out) in out.chunks_exact_mut(F::SUB).enumerate() {
+            let mut block = [0u8; 32];
+            for j in 0..F::VECTORS {
+                block[4 * j..4 * j + 4].copy_from_slice(&q[j][4 * lane..4 * lane + 4]);
+            }
+            for (out, &q) in out.iter_mut().zip(&block) {
+                *out = d[lane] * f32::from(q) + m[lane];
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Sixteen lanes as two 256-bit registers, with or without AVX-VNNI's dot product.
+
+use crate::isa::Arch;
+use crate::scalar::{Scalar, half};
+use std::arch::x86_64::*;
+
+pub(crate) struct Avx2<const VNNI: bool>;
+
+/// A register for each half of the lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Pair<T>(T, T);
+
+/// Sums of the products of unsigned bytes under 128 and signed bytes, by lane.
+#[inline(always)]
+unsafe fn narrow_dot(w: __m256i, a: __m256i, factor: i16) -> __m256i {
+    // SAFETY: the caller promises AVX2. No pair overflows: 2 · 127 · 127 < 2¹⁵.
+    unsafe { _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(factor)) }
+}
+
+#[inline(always)]
+unsafe fn half_dot<const VNNI: bool, const WIDE: bool>(
+    sum: __m256i,
+    w: __m256i,
+    a: __m256i,
+) -> __m256i {
+    // SAFETY: the caller promises the instruction set.
+    unsafe {
+        if VNNI {
+            _mm256_dpbusd_avx_epi32(sum, w, a)
+        } else if WIDE {
+            let low = _mm256_and_si256(w, _mm256_set1_epi8(15));
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), _mm256_set1_epi8(15));
+            let sum = _mm256_add_epi32(sum, narrow_dot(low, a, 1));
+            _mm256_add_epi32(sum, narrow_dot(high, a, 16))
+        } else {
+            _mm256_add_epi32(sum, narrow_dot(w, a, 1))
+        }
+    }
+}
+
+/// Transposes eight rows of eight elements; `from` rows are 64 bytes apart.
+#[inline(always)]
+unsafe fn transpose_eight(from: *const u8, to: *mut u8, stride: usize) {
+    // SAFETY: the caller promises AVX2 and valid pointers.
+    unsafe {
+        // quads[g][j], 128-bit part p: elements 4p + j of rows 4g … 4g + 3.
+        let mut quads = [[_mm256_setzero_si256(); 4]; 2];
+        for g in 0..2 {
+            let rows = from.add(g * 256);
+            let a = _mm256_loadu_si256(rows.cast());
+            let b = _mm256_loadu_si256(rows.add(64).cast());
+            let c = _mm256_loadu_si256(rows.add(128).cast());
+            let d = _mm256_loadu_si256(rows.add(192).cast());
+            let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+            quads[g][0] = _mm256_unpacklo_epi64(ab, cd);
+            quads[g][1] = _mm256_unpackhi_epi64(ab, cd);
+            let (ab, cd) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+            quads[g][2] = _mm256_unpacklo_epi64(ab, cd);
+            quads[g][3] = _mm256_unpackhi_epi64(ab, cd);
+        }
+        for j in 0..4 {
+            let low = _mm256_permute2x128_si256::<0x20>(quads[0][j], quads[1][j]);
+            let high = _mm256_permute2x128_si256::<0x31>(quads[0][j], quads[1][j]);
+            _mm256_storeu_si256(to.add(j * stride).cast(), low);
+            _mm256_storeu_si256(to.add((4 + j) * stride).cast(), high);
+        }
+    }
+}
+
+// SAFETY of every block below: the caller promises the instruction set and valid pointers.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl<const VNNI: bool> Arch for Avx2<VNNI> {
+    type Bytes = Pair<__m256i>;
+    type Ints = Pair<__m256i>;
+    type Floats = Pair<__m256>;
+
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    unsafe fn no_bytes() -> Self::Bytes {
+        unsafe { Pair(_mm256_setzero_si256(), _mm256_setzero_si256()) }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes(from: *const u8) -> Self::Bytes {
+        unsafe { Pair(_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn bytes_part(from: *const u8, lanes: usize) -> Self::Bytes {
+        unsafe {
+            let numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let low = _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), numbers);
+            let high = _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32 - 8), numbers);
+            Pair(
+                _mm256_maskload_epi32(from.cast(), low),
+                _mm256_maskload_epi32(from.cast::<i32>().wrapping_add(8), high),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(bytes: Self::Bytes, to: *mut u8) {
+        unsafe {
+            _mm256_storeu_si256(to.cast(), bytes.0);
+            _mm256_storeu_si256(to.add(32).cast(), bytes.1);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn low(bytes: Self::Bytes) -> Self::Bytes {
+        unsafe {
+            let mask = _mm256_set1_epi8(15);
+            Pair(_mm256_and_si256(bytes.0, mask), _mm256_and_si256(bytes.1, mask))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn high(bytes: Self::Bytes) -> Self::Bytes {
+        unsafe { Self::low(Pair(_mm256_srli_epi16::<4>(bytes.0), _mm256_srli_epi16::<4>(bytes.1))) }
+    }
+
+    #[inline(always)]
+    unsafe fn nibbles(from: *const u8) -> Self::Bytes {
+        unsafe {
+            let packed = _mm256_loadu_si256(from.cast());
+            Self::low(Pair(packed, _mm256_srli_epi16::<4>(packed)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_bits(bytes: Self::Bytes, mask: u64, bit: u8) -> Self::Bytes {
+        unsafe {
+            // Byte i of a half tests bit i % 8 of mask byte i / 8.
+            let select = _mm256_setr_epi64x(
+                0,
+                0x0101_0101_0101_0101,
+                0x0202_0202_0202_0202,
+                0x0303_0303_0303_0303,
+            );
+            let tested = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+            let bit = _mm256_set1_epi8(bit as i8);
+            let mut halves = [bytes.0, bytes.1];
+            for (half, mask) in [mask as i32, (mask >> 32) as i32].into_iter().enumerate() {
+                let spread = _mm256_shuffle_epi8(_mm256_set1_epi32(mask), select);
+                let on = _mm256_cmpeq_epi8(_mm256_and_si256(spread, tested), tested);
+                halves[half] = _mm256_add_epi8(halves[half], _mm256_and_si256(on, bit));
+            }
+            Pair(halves[0], halves[1])
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4] {
+        unsafe {
+            let mut out = [rows[0]; 4];
+            for half in 0..2 {
+                let [a, b, c, d] = if half == 0 {
+                    [rows[0].0, rows[1].0, rows[2].0, rows[3].0]
+                } else {
+                    [rows[0].1, rows[1].1, rows[2].1, rows[3].1]
+                };
+                let (low_ab, low_cd) = (_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d));
+                let (high_ab, high_cd) = (_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d));
+                let parts = [
+                    _mm256_unpacklo_epi16(low_ab, low_cd),
+                    _mm256_unpackhi_epi16(low_ab, low_cd),
+                    _mm256_unpacklo_epi16(high_ab, high_cd),
+                    _mm256_unpackhi_epi16(high_ab, high_cd),
+                ];
+                for q in 0..4 {
+                    if half == 0 {
+                        out[q].0 = parts[q];
+                    } else {
+                        out[q].1 = parts[q];
+                    }
+                }
+            }
+            out
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn no_ints() -> Self::Ints {
+        unsafe { Pair(_mm256_setzero_si256(), _mm256_setzero_si256()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints {
+        unsafe { Pair(_mm256_add_epi32(a.0, b.0), _mm256_add_epi32(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot<const WIDE: bool>(sum: Self::Ints, w: Self::Bytes, a: Self::Bytes) -> Self::Ints {
+        unsafe {
+            Pair(half_dot::<VNNI, WIDE>(sum.0, w.0, a.0), half_dot::<VNNI, WIDE>(sum.1, w.1, a.1))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_splat<const WIDE: bool>(
+        sum: Self::Ints,
+        w: Self::Bytes,
+        a: *const u8,
+    ) -> Self::Ints {
+        unsafe {
+            let a = _mm256_set1_epi32(a.cast::<i32>().read_unaligned());
+            Self::dot::<WIDE>(sum, w, Pair(a, a))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn to_floats(ints: Self::Ints) -> Self::Floats {
+        unsafe { Pair(_mm256_cvtepi32_ps(ints.0), _mm256_cvtepi32_ps(ints.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn floats(from: *const f32) -> Self::Floats {
+        unsafe { Pair(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(floats: Self::Floats, to: *mut f32) {
+        unsafe {
+            _mm256_storeu_ps(to, floats.0);
+            _mm256_storeu_ps(to.add(8), floats.1);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn halves(from: *const u8) -> Self::Floats {
+        unsafe {
+            Pair(
+                _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+                _mm256_cvtph_ps(_mm_loadu_si128(from.add(16).cast())),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn halves_part(from: *const u8, lanes: usize) -> Self::Floats {
+        let mut out = [0.0; 16];
+        for (lane, out) in out.iter_mut().take(lanes).enumerate() {
+            *out = unsafe { half(from.add(2 * lane)) };
+        }
+        unsafe { Self::floats(out.as_ptr()) }
+    }
+
+    #[inline(always)]
+    unsafe fn small_ints(from: *const u8, lanes: usize) -> Self::Floats {
+        unsafe { Self::floats(Scalar::small_ints(from, lanes).as_ptr()) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self::Floats {
+        unsafe { Pair(_mm256_set1_ps(value), _mm256_set1_ps(value)) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_two(first: f32, rest: f32) -> Self::Floats {
+        unsafe { Pair(_mm256_set1_ps(first), _mm256_set1_ps(rest)) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        unsafe { Pair(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        unsafe { Pair(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn fma(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
+        unsafe { Pair(_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(from: *const u8, to: *mut u8, stride: usize) {
+        for rows in 0..2 {
+            for cols in 0..2 {
+                unsafe {
+                    transpose_eight(
+                        from.add(rows * 512 + cols * 32),
+                        to.add(cols * 8 * stride + rows * 32),
+                        stride,
+                    );
+                }
+            }
+        }
+    }
+}
