@@ -3,7 +3,9 @@
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use fewron_kernels::{Activations, DType, Isa, Matrix, NeuronMajor, Packed, Pool, Weights, matmul};
+use fewron_kernels::{
+    Activations, DType, Isa, Matrix, Memory, NeuronMajor, Packed, Pool, Weights, matmul,
+};
 
 fn main() {
     divan::main();
@@ -42,7 +44,7 @@ fn product(bencher: Bencher, name: &str, dtype: DType, rows: usize, cols: usize,
     let (isa, pool) = (isa(name), Pool::new(1));
     let bytes = weights(dtype, rows, cols);
     let matrix = Matrix::new(dtype, rows, cols, &bytes).expect("the bytes fit");
-    let packed = Packed::new(isa, &pool, &matrix);
+    let packed = Packed::new(isa, &pool, &mut Memory::default(), &matrix);
     let matrix = Weights::Packed(&packed);
     let mut x = Activations::default();
     x.set(isa, &vector(tokens * cols), cols, matrix.layout());
@@ -68,7 +70,11 @@ fn head_q8_0_49152x576<const N: usize>(bencher: Bencher, isa: &str) {
 
 fn down(isa: Isa) -> NeuronMajor {
     let bytes = weights(DType::Q4_1, 576, 1536);
-    NeuronMajor::new(isa, &Matrix::new(DType::Q4_1, 576, 1536, &bytes).expect("the bytes fit"))
+    NeuronMajor::new(
+        isa,
+        &mut Memory::default(),
+        &Matrix::new(DType::Q4_1, 576, 1536, &bytes).expect("the bytes fit"),
+    )
 }
 
 #[divan::bench(args = isas())]

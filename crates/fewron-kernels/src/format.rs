@@ -12,6 +12,9 @@
 //!    bytes;
 //! 3. each higher bit as a plane of its own, one bit for each element, vector by vector.
 //!
+//! A *split* matrix keeps the high four bits of its elements in its rows and the low bits, laid out the
+//! same way, in rows of their own: the high bits alone make an approximation that reads half the bytes.
+//!
 //! Nothing is lost or gained: a packed row has the values and, up to padding to whole bytes, the size
 //! of the file's row.
 
@@ -34,19 +37,19 @@ pub(crate) trait Format {
     const ZERO: f32;
     /// Whether scales have two levels.
     const SUPER: bool;
+    /// Low bits that are kept apart.
+    const SPLIT: usize;
+    /// What scales are multiplied by.
+    const FACTOR: f32;
 
     /// Vectors of a group.
     const VECTORS: usize = Self::SUB / 4;
-    /// Vectors of folded nibbles.
-    const FOLDED: usize = if Self::BITS >= 4 && Self::BITS < 8 { Self::VECTORS / 2 } else { 0 };
-    /// Bits that are stored as planes.
-    const PLANES: usize = Self::BITS % 4;
-    /// Bit that the first plane stands for.
-    const FIRST_PLANE: usize = if Self::FOLDED > 0 { 4 } else { 0 };
+    /// Whether elements may exceed 127.
+    const WIDE: bool = Self::BITS == 8;
 }
 
 macro_rules! formats {
-    ($($name:ident: $bits:literal bits, $sub:literal, offsets $offsets:literal, zero $zero:literal, super $super:literal;)*) => {
+    ($($name:ident: $bits:literal bits, $split:literal apart, $sub:literal, offsets $offsets:literal, zero $zero:literal, super $super:literal, factor $factor:literal;)*) => {
         $(
             pub(crate) struct $name;
 
@@ -56,77 +59,113 @@ macro_rules! formats {
                 const OFFSETS: bool = $offsets;
                 const ZERO: f32 = $zero;
                 const SUPER: bool = $super;
+                const SPLIT: usize = $split;
+                const FACTOR: f32 = $factor;
             }
         )*
     };
 }
 
 formats! {
-    Q40: 4 bits, 32, offsets false, zero 8.0, super false;
-    Q41: 4 bits, 32, offsets true, zero 0.0, super false;
-    Q50: 5 bits, 32, offsets false, zero 16.0, super false;
-    Q51: 5 bits, 32, offsets true, zero 0.0, super false;
-    Q80: 8 bits, 32, offsets false, zero 128.0, super false;
-    Q2K: 2 bits, 16, offsets true, zero 0.0, super true;
-    Q3K: 3 bits, 16, offsets false, zero 4.0, super true;
-    Q4K: 4 bits, 32, offsets true, zero 0.0, super true;
-    Q5K: 5 bits, 32, offsets true, zero 0.0, super true;
-    Q6K: 6 bits, 16, offsets false, zero 32.0, super true;
+    Q40: 4 bits, 0 apart, 32, offsets false, zero 8.0, super false, factor 1.0;
+    Q41: 4 bits, 0 apart, 32, offsets true, zero 0.0, super false, factor 1.0;
+    Q50: 5 bits, 0 apart, 32, offsets false, zero 16.0, super false, factor 1.0;
+    Q51: 5 bits, 0 apart, 32, offsets true, zero 0.0, super false, factor 1.0;
+    Q80: 8 bits, 0 apart, 32, offsets false, zero 128.0, super false, factor 1.0;
+    Q2K: 2 bits, 0 apart, 16, offsets true, zero 0.0, super true, factor 1.0;
+    Q3K: 3 bits, 0 apart, 16, offsets false, zero 4.0, super true, factor 1.0;
+    Q4K: 4 bits, 0 apart, 32, offsets true, zero 0.0, super true, factor 1.0;
+    Q5K: 5 bits, 0 apart, 32, offsets true, zero 0.0, super true, factor 1.0;
+    Q6K: 6 bits, 0 apart, 16, offsets false, zero 32.0, super true, factor 1.0;
+    Q80Split: 8 bits, 4 apart, 32, offsets false, zero 128.0, super false, factor 1.0;
+    Q6KSplit: 6 bits, 2 apart, 16, offsets false, zero 32.0, super true, factor 1.0;
+    // The low bits replaced by their mean: (128 - 7.5) / 16 and (32 - 1.5) / 4.
+    Q80High: 4 bits, 0 apart, 32, offsets false, zero 7.531_25, super false, factor 16.0;
+    Q6KHigh: 4 bits, 0 apart, 16, offsets false, zero 7.625, super true, factor 4.0;
 }
 
-/// Runs an expression with `$F` standing for the format of a quantised type.
+/// What a packed matrix holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A type of the file.
+    Whole(DType),
+    /// The same with the low bits apart: Q8_0 or Q6_K.
+    Split(DType),
+    /// The high bits of a split matrix.
+    High(DType),
+}
+
+/// Runs an expression with `$F` standing for the format of a kind.
 macro_rules! with_format {
-    ($dtype:expr, $F:ident => $body:expr) => {
-        match $dtype {
-            DType::Q4_0 => {
+    ($kind:expr, $F:ident => $body:expr) => {{
+        use $crate::dtype::DType;
+        use $crate::format::Kind::*;
+        match $kind {
+            Whole(DType::Q4_0) => {
                 type $F = $crate::format::Q40;
                 $body
             }
-            DType::Q4_1 => {
+            Whole(DType::Q4_1) => {
                 type $F = $crate::format::Q41;
                 $body
             }
-            DType::Q5_0 => {
+            Whole(DType::Q5_0) => {
                 type $F = $crate::format::Q50;
                 $body
             }
-            DType::Q5_1 => {
+            Whole(DType::Q5_1) => {
                 type $F = $crate::format::Q51;
                 $body
             }
-            DType::Q8_0 => {
+            Whole(DType::Q8_0) => {
                 type $F = $crate::format::Q80;
                 $body
             }
-            DType::Q2_K => {
+            Whole(DType::Q2_K) => {
                 type $F = $crate::format::Q2K;
                 $body
             }
-            DType::Q3_K => {
+            Whole(DType::Q3_K) => {
                 type $F = $crate::format::Q3K;
                 $body
             }
-            DType::Q4_K => {
+            Whole(DType::Q4_K) => {
                 type $F = $crate::format::Q4K;
                 $body
             }
-            DType::Q5_K => {
+            Whole(DType::Q5_K) => {
                 type $F = $crate::format::Q5K;
                 $body
             }
-            DType::Q6_K => {
+            Whole(DType::Q6_K) => {
                 type $F = $crate::format::Q6K;
                 $body
             }
-            DType::F32 | DType::F16 | DType::Bf16 => unreachable!("float rows are not packed"),
+            Split(DType::Q8_0) => {
+                type $F = $crate::format::Q80Split;
+                $body
+            }
+            Split(DType::Q6_K) => {
+                type $F = $crate::format::Q6KSplit;
+                $body
+            }
+            High(DType::Q8_0) => {
+                type $F = $crate::format::Q80High;
+                $body
+            }
+            High(DType::Q6_K) => {
+                type $F = $crate::format::Q6KHigh;
+                $body
+            }
+            _ => unreachable!("no packed form"),
         }
-    };
+    }};
 }
 pub(crate) use with_format;
 
 /// Elements that share a scale in a quantised type.
 pub(crate) fn sub(dtype: DType) -> usize {
-    with_format!(dtype, F => F::SUB)
+    with_format!(Kind::Whole(dtype), F => F::SUB)
 }
 
 /// Superblocks of 256 elements in a group.
@@ -148,46 +187,74 @@ const fn plane_bytes(lanes: usize) -> usize {
     lanes.div_ceil(2)
 }
 
+/// Bytes of a group's elements of `bits` bits.
+#[inline(always)]
+const fn element_bytes(bits: usize, vectors: usize, lanes: usize) -> usize {
+    let whole = match bits {
+        8 => vectors,
+        4..8 => vectors / 2,
+        _ => 0,
+    };
+    whole * lanes * 4 + bits % 4 * vectors * plane_bytes(lanes)
+}
+
 /// Bytes of a group.
 #[inline(always)]
 pub(crate) const fn group_bytes<F: Format>(lanes: usize) -> usize {
-    let whole = if F::BITS == 8 { F::VECTORS } else { F::FOLDED };
-    let planes = F::PLANES * F::VECTORS * plane_bytes(lanes);
-    scale_bytes::<F>(lanes) + whole * lanes * 4 + planes
+    scale_bytes::<F>(lanes) + element_bytes(F::BITS - F::SPLIT, F::VECTORS, lanes)
 }
 
-/// Writes a group: `q` are its elements, block after block, `d` and `m` its scales and offsets; for
-/// two-level scales `d` and `m` hold the blocks' small integers and `d_super`, `m_super` the scales
-/// that multiply them.
-pub(crate) fn write_group<F: Format>(lanes: usize, q: &[u8], scales: &Scales, out: &mut [u8]) {
-    let (mut out, planes) = out.split_at_mut(scale_bytes::<F>(lanes));
-    let mut put = |bytes: &[u8]| {
-        let (head, rest) = std::mem::take(&mut out).split_at_mut(bytes.len());
-        head.copy_from_slice(bytes);
+/// Bytes of a group's low bits, if they are kept apart.
+#[inline(always)]
+pub(crate) const fn low_bytes<F: Format>(lanes: usize) -> usize {
+    element_bytes(F::SPLIT, F::VECTORS, lanes)
+}
+
+/// Writes a group whose elements, block after block, are `q`; `low` gets the bits kept apart.
+pub(crate) fn write_group<F: Format>(
+    lanes: usize,
+    q: &[u8],
+    scales: &Scales,
+    mut out: &mut [u8],
+    low: &mut [u8],
+) {
+    for part in [scales.d, scales.m, scales.d_super, scales.m_super] {
+        let (head, rest) = out.split_at_mut(part.len());
+        head.copy_from_slice(part);
         out = rest;
-    };
-    put(scales.d);
-    put(scales.m);
-    put(scales.d_super);
-    put(scales.m_super);
-    let element = |j: usize, lane: usize, i: usize| q[lane * F::SUB + 4 * j + i];
-    let (whole, planes) =
-        planes.split_at_mut(if F::BITS == 8 { F::VECTORS } else { F::FOLDED } * lanes * 4);
+    }
+    write_elements(F::BITS - F::SPLIT, F::VECTORS, lanes, out, |at| q[at] >> F::SPLIT);
+    let mask = (1u8 << F::SPLIT) - 1;
+    write_elements(F::SPLIT, F::VECTORS, lanes, low, |at| q[at] & mask);
+}
+
+/// Writes elements of `bits` bits; `element` gives them by index.
+fn write_elements(
+    bits: usize,
+    vectors: usize,
+    lanes: usize,
+    out: &mut [u8],
+    element: impl Fn(usize) -> u8,
+) {
+    // Byte `at` of vector `j`.
+    let place = |j: usize, at: usize| at / 4 * (4 * vectors) + 4 * j + at % 4;
+    let planes = bits % 4;
+    let (whole, rest) = out
+        .split_at_mut(element_bytes(bits, vectors, lanes) - planes * vectors * plane_bytes(lanes));
     for (j, vector) in whole.chunks_exact_mut(lanes * 4).enumerate() {
         for (at, byte) in vector.iter_mut().enumerate() {
-            let (lane, i) = (at / 4, at % 4);
-            *byte = if F::BITS == 8 {
-                element(j, lane, i)
-            } else {
-                (element(j, lane, i) & 15) | (element(j + F::FOLDED, lane, i) << 4)
-            };
+            *byte = element(place(j, at));
+            if bits < 8 {
+                *byte = (*byte & 15) | (element(place(j + vectors / 2, at)) << 4);
+            }
         }
     }
-    for (index, plane) in planes.chunks_exact_mut(plane_bytes(lanes)).enumerate() {
-        let (j, bit) = (index / F::PLANES, F::FIRST_PLANE + index % F::PLANES);
+    let first = bits - planes;
+    for (index, plane) in rest.chunks_exact_mut(plane_bytes(lanes)).enumerate() {
+        let (j, bit) = (index / planes, first + index % planes);
         plane.fill(0);
         for at in 0..lanes * 4 {
-            plane[at / 8] |= ((element(j, at / 4, at % 4) >> bit) & 1) << (at % 8);
+            plane[at / 8] |= ((element(place(j, at)) >> bit) & 1) << (at % 8);
         }
     }
 }
@@ -214,7 +281,7 @@ pub(crate) unsafe fn scales<A: Arch, F: Format, const FULL: bool>(
         if F::SUPER {
             let behind = group.add(if F::OFFSETS { 2 * lanes } else { lanes });
             let supers = supers::<F>(lanes);
-            let d = A::mul(level::<A>(behind, supers, 1.0), A::small_ints(group, lanes));
+            let d = A::mul(level::<A>(behind, supers, F::FACTOR), A::small_ints(group, lanes));
             if F::OFFSETS {
                 let m = level::<A>(behind.add(2 * supers), supers, -1.0);
                 (d, A::mul(m, A::small_ints(group.add(lanes), lanes)))
@@ -222,7 +289,7 @@ pub(crate) unsafe fn scales<A: Arch, F: Format, const FULL: bool>(
                 (d, A::mul(d, A::splat(-F::ZERO)))
             }
         } else if FULL {
-            let d = A::halves(group);
+            let d = scaled::<A, F>(A::halves(group));
             (
                 d,
                 if F::OFFSETS {
@@ -232,7 +299,7 @@ pub(crate) unsafe fn scales<A: Arch, F: Format, const FULL: bool>(
                 },
             )
         } else {
-            let d = A::halves_part(group, lanes);
+            let d = scaled::<A, F>(A::halves_part(group, lanes));
             let m = if F::OFFSETS {
                 A::halves_part(group.add(2 * lanes), lanes)
             } else {
@@ -241,6 +308,12 @@ pub(crate) unsafe fn scales<A: Arch, F: Format, const FULL: bool>(
             (d, m)
         }
     }
+}
+
+#[inline(always)]
+unsafe fn scaled<A: Arch, F: Format>(d: A::Floats) -> A::Floats {
+    // SAFETY: passed on to the caller.
+    unsafe { if F::FACTOR == 1.0 { d } else { A::mul(d, A::splat(F::FACTOR)) } }
 }
 
 /// The scales of a group's one or two superblocks, in the lanes of their blocks.
@@ -253,37 +326,85 @@ unsafe fn level<A: Arch>(at: *const u8, supers: usize, sign: f32) -> A::Floats {
     }
 }
 
+/// Where a group lies, or a row.
+#[derive(Clone, Copy)]
+pub(crate) struct At {
+    /// Scales and elements.
+    pub(crate) main: *const u8,
+    /// Low bits, if they are kept apart.
+    pub(crate) low: *const u8,
+}
+
+impl At {
+    /// The group behind one of `lanes` lanes.
+    ///
+    /// # Safety
+    /// There must be one, or the row must end there.
+    #[inline(always)]
+    pub(crate) unsafe fn next<F: Format>(self, lanes: usize) -> Self {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let low = if F::SPLIT > 0 { self.low.add(low_bytes::<F>(lanes)) } else { self.low };
+            Self { main: self.main.add(group_bytes::<F>(lanes)), low }
+        }
+    }
+}
+
 /// The elements of a group, as `F::VECTORS` vectors; the rest of the array is unspecified. Lanes that
 /// the group does not have hold anything.
 ///
 /// # Safety
-/// `planes` must point behind the scales of a group, and 8 bytes behind it must be readable.
+/// There must be a group with 8 readable bytes behind it.
 #[inline(always)]
 pub(crate) unsafe fn expand<A: Arch, F: Format, const FULL: bool>(
-    planes: *const u8,
+    group: At,
     lanes: usize,
 ) -> [A::Bytes; 8] {
-    // SAFETY: reads stay inside the group, but for the last plane's word.
+    // SAFETY: the reads stay inside the group, but for the last plane's word.
+    unsafe {
+        let main = group.main.add(scale_bytes::<F>(lanes));
+        let mut out = elements::<A, FULL>(F::BITS - F::SPLIT, F::VECTORS, main, lanes);
+        if F::SPLIT > 0 {
+            let low = elements::<A, FULL>(F::SPLIT, F::VECTORS, group.low, lanes);
+            for j in 0..F::VECTORS {
+                out[j] = A::join(out[j], low[j], F::SPLIT);
+            }
+        }
+        out
+    }
+}
+
+/// A group's elements of `bits` bits.
+#[inline(always)]
+unsafe fn elements<A: Arch, const FULL: bool>(
+    bits: usize,
+    vectors: usize,
+    from: *const u8,
+    lanes: usize,
+) -> [A::Bytes; 8] {
+    // SAFETY: passed on to the caller.
     unsafe {
         let width = if FULL { 4 * LANES } else { 4 * lanes };
         let mut out = [A::no_bytes(); 8];
-        if F::BITS == 8 {
-            for j in 0..F::VECTORS {
-                out[j] = read::<A, FULL>(planes.add(j * width), lanes);
+        let mut plane = from;
+        if bits == 8 {
+            for j in 0..vectors {
+                out[j] = read::<A, FULL>(from.add(j * width), lanes);
             }
-            return out;
+        } else if bits >= 4 {
+            for j in 0..vectors / 2 {
+                let folded = read::<A, FULL>(from.add(j * width), lanes);
+                out[j] = A::low(folded);
+                out[j + vectors / 2] = A::high(folded);
+            }
+            plane = from.add(vectors / 2 * width);
         }
-        for j in 0..F::FOLDED {
-            let folded = read::<A, FULL>(planes.add(j * width), lanes);
-            out[j] = A::low(folded);
-            out[j + F::FOLDED] = A::high(folded);
-        }
-        let mut plane = planes.add(F::FOLDED * width);
+        let (planes, first) = (bits % 4, bits - bits % 4);
         let step = if FULL { 8 } else { plane_bytes(lanes) };
-        for j in 0..F::VECTORS {
-            for bit in 0..F::PLANES {
+        for j in 0..vectors {
+            for bit in 0..planes {
                 let mask = u64::from_le(plane.cast::<u64>().read_unaligned());
-                out[j] = A::add_bits(out[j], mask, 1 << (F::FIRST_PLANE + bit));
+                out[j] = A::add_bits(out[j], mask, 1 << (first + bit));
                 plane = plane.add(step);
             }
         }

@@ -134,6 +134,8 @@ pub(crate) trait Arch {
     unsafe fn nibbles(from: *const u8) -> Self::Bytes;
     /// Adds `bit` to byte `i` where bit `i` of `mask` is set.
     unsafe fn add_bits(bytes: Self::Bytes, mask: u64, bit: u8) -> Self::Bytes;
+    /// `high << bits | low` for every byte; nothing is shifted out.
+    unsafe fn join(high: Self::Bytes, low: Self::Bytes, bits: usize) -> Self::Bytes;
     /// Four rows of 64 bytes as vectors of 16 lanes of one byte of each row: vector `q` holds, in
     /// lane `4ℓ + i`, byte `16ℓ + 4q + i`.
     unsafe fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4];

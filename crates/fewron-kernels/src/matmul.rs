@@ -2,7 +2,7 @@
 
 use crate::activations::{Activations, Layout, Quantized};
 use crate::dtype::DType;
-use crate::format::LANES;
+use crate::format::{Kind, LANES};
 use crate::gemm::{Panel, products};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::packed::{Packed, fill_panel, row_dots};
@@ -130,7 +130,7 @@ pub fn matmul(isa: Isa, pool: &Pool, w: &Weights, x: &Activations, out: &mut [f3
             let x = form(w, x);
             if x.tokens() < PANEL_TOKENS {
                 pool.split(rows, LANES, |range| {
-                    single_products(isa, w, range, |row| row, x, store);
+                    single_products(isa, w, w.kind(), range, |row| row, x, store);
                 });
             } else {
                 pool.split(rows, LANES, |range| panel_products(isa, w, range, x, store));
@@ -164,9 +164,56 @@ pub fn matvec_rows(
         }
         Weights::Packed(w) => {
             let x = form(w, x);
-            pool.split(rows.len(), LANES, |range| single_products(isa, w, range, row, x, store));
+            pool.split(rows.len(), LANES, |range| {
+                single_products(isa, w, w.kind(), range, row, x, store);
+            });
         }
     }
+}
+
+/// Products of one vector with all rows of a split matrix: exact where they come near the largest,
+/// approximate elsewhere, by the high bits alone. Returns how many are exact.
+///
+/// Exact are the rows whose approximate product is at most `depth` plus `deviations` standard
+/// deviations of the approximation's error under the largest one. The error of a row comes from the
+/// low bits it leaves out: `7.5·d` at most for each weight of Q8_0, evenly spread, so its variance is
+/// `Σ_b v·d_b²·‖x_b‖²` with `v` that of the low bits. `d_b²` is the mean over all rows.
+///
+/// # Panics
+/// When the matrix is not split, shapes differ, or the activations lack its layout.
+pub fn matvec_shortlist(
+    isa: Isa,
+    pool: &Pool,
+    w: &Packed,
+    x: &Activations,
+    depth: f32,
+    deviations: f32,
+    out: &mut [f32],
+) -> usize {
+    assert_eq!((x.tokens(), out.len()), (1, w.rows()));
+    let x = form(w, x);
+    let high = w.high_kind().expect("a split matrix");
+    let shared = SharedSlice::new(out);
+    let store = |_, row: usize, value: f32| {
+        // SAFETY: a row belongs to one thread.
+        unsafe { shared.write(row, value) }
+    };
+    pool.split(w.rows(), LANES, |rows| {
+        single_products(isa, w, high, rows, |row| row, x, store);
+    });
+    let margin = depth + deviations * w.high_error(x);
+    let least = crate::vector::max(isa, out) - margin;
+    let near: Vec<u32> =
+        out.iter().zip(0..).filter(|&(&value, _)| value >= least).map(|(_, row)| row).collect();
+    let shared = SharedSlice::new(out);
+    let store = |_, index: usize, value: f32| {
+        // SAFETY: a row belongs to one thread, and none is listed twice.
+        unsafe { shared.write(near[index] as usize, value) }
+    };
+    pool.split(near.len(), LANES, |range| {
+        single_products(isa, w, w.kind(), range, |index| near[index] as usize, x, store);
+    });
+    near.len()
 }
 
 /// The inputs in the layout of packed weights.
@@ -185,6 +232,7 @@ const PREFETCH_BYTES: usize = 8192;
 fn single_products(
     isa: Isa,
     w: &Packed,
+    kind: Kind,
     indices: Range<usize>,
     row: impl Fn(usize) -> usize,
     x: &Quantized,
@@ -204,6 +252,7 @@ fn single_products(
             row_dots(
                 isa,
                 w,
+                kind,
                 &rows[..count],
                 if token == 0 { next } else { &[] },
                 x,

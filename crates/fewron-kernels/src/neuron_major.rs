@@ -6,6 +6,7 @@ mod quantized;
 use crate::activations::{Activations, Layout};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
+use crate::memory::Memory;
 use crate::pool::{Pool, SharedSlice};
 use crate::vector::dot_body;
 use float::FloatRows;
@@ -29,12 +30,12 @@ enum Rows {
 
 impl NeuronMajor {
     /// Transposes `down` of shape `[outputs, neurons]`.
-    pub fn new(isa: Isa, down: &Matrix) -> Self {
+    pub fn new(isa: Isa, memory: &mut Memory, down: &Matrix) -> Self {
         let (outputs, neurons) = (down.rows(), down.cols());
         let rows = if down.dtype().is_quantized() {
-            Rows::Quantized(QuantizedRows::new(isa, down))
+            Rows::Quantized(QuantizedRows::new(isa, memory, down))
         } else {
-            Rows::Float(FloatRows::new(isa, down))
+            Rows::Float(FloatRows::new(isa, memory, down))
         };
         Self { neurons, outputs, rows }
     }

@@ -3,11 +3,12 @@
 use crate::activations::{Layout, Order, Quantized};
 use crate::dtype::DType;
 use crate::format::{
-    Format, LANES, expand, group_bytes, scale_bytes, scales, sub, with_format, write_group,
+    At, Format, Kind, LANES, expand, group_bytes, low_bytes, scales, sub, with_format, write_group,
 };
 use crate::gemm::Panel;
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
+use crate::memory::{Memory, Piece};
 use crate::pool::{Pool, SharedSlice};
 use crate::unpack::Raw;
 
@@ -17,11 +18,18 @@ const MARGIN: usize = 8;
 /// A quantised weight matrix, packed for the kernels: shape `[rows, cols]`. Its values are exactly
 /// those of the file.
 pub struct Packed {
+    kind: Kind,
     dtype: DType,
     rows: usize,
     cols: usize,
     row_bytes: usize,
-    data: Vec<u8>,
+    data: Piece<u8>,
+    /// Bits kept apart.
+    low_row_bytes: usize,
+    low: Piece<u8>,
+    /// Of a split matrix: for each block of a row, the mean over the rows of the variance that leaving
+    /// out the low bits gives a product, for inputs of 1.
+    low_variance: Vec<f32>,
 }
 
 impl Packed {
@@ -29,30 +37,80 @@ impl Packed {
     ///
     /// # Panics
     /// When its type is not quantised.
-    pub fn new(isa: Isa, pool: &Pool, matrix: &Matrix) -> Self {
+    pub fn new(isa: Isa, pool: &Pool, memory: &mut Memory, matrix: &Matrix) -> Self {
+        Self::of_kind(Kind::Whole(matrix.dtype()), isa, pool, memory, matrix)
+    }
+
+    /// Packs a matrix with its low bits apart, for [`crate::matvec_shortlist`]: types of more than five
+    /// bits only.
+    pub fn split(isa: Isa, pool: &Pool, memory: &mut Memory, matrix: &Matrix) -> Option<Self> {
+        matches!(matrix.dtype(), DType::Q8_0 | DType::Q6_K)
+            .then(|| Self::of_kind(Kind::Split(matrix.dtype()), isa, pool, memory, matrix))
+    }
+
+    fn of_kind(kind: Kind, isa: Isa, pool: &Pool, memory: &mut Memory, matrix: &Matrix) -> Self {
         let (dtype, rows, cols) = (matrix.dtype(), matrix.rows(), matrix.cols());
-        let row_bytes = with_format!(dtype, F => row_bytes::<F>(cols));
-        let mut data = vec![0; rows * row_bytes + MARGIN];
-        let shared = SharedSlice::new(&mut data);
+        let (row_bytes, low_row_bytes) = with_format!(kind, F => row_bytes::<F>(cols));
+        let mut data = memory.take(rows * row_bytes + MARGIN);
+        let mut low = memory.take(rows * low_row_bytes + MARGIN);
+        let (shared, shared_low) = (SharedSlice::new(&mut data), SharedSlice::new(&mut low));
         pool.split(rows, 1, |range| {
             let mut raw = Raw::default();
             for row in range {
                 raw.read(isa, dtype, matrix.row(row));
                 // SAFETY: a row belongs to one thread.
-                let out = unsafe { shared.range(row * row_bytes..(row + 1) * row_bytes) };
-                with_format!(dtype, F => {
-                    let mut out = out;
+                let (mut out, mut low) = unsafe {
+                    (
+                        shared.range(row * row_bytes..(row + 1) * row_bytes),
+                        shared_low.range(row * low_row_bytes..(row + 1) * low_row_bytes),
+                    )
+                };
+                with_format!(kind, F => {
                     for first in (0..cols / F::SUB).step_by(LANES) {
                         let lanes = LANES.min(cols / F::SUB - first);
                         let (group, rest) = out.split_at_mut(group_bytes::<F>(lanes));
+                        let (low_group, low_rest) = low.split_at_mut(low_bytes::<F>(lanes));
                         let q = &raw.q()[first * F::SUB..][..lanes * F::SUB];
-                        write_group::<F>(lanes, q, &raw.scales::<F>(first, lanes), group);
-                        out = rest;
+                        let scales = raw.scales::<F>(first, lanes);
+                        write_group::<F>(lanes, q, &scales, group, low_group);
+                        (out, low) = (rest, low_rest);
                     }
                 });
             }
         });
-        Self { dtype, rows, cols, row_bytes, data }
+        let low_variance = Vec::new();
+        let mut packed =
+            Self { kind, dtype, rows, cols, row_bytes, data, low_row_bytes, low, low_variance };
+        if matches!(kind, Kind::Split(_)) {
+            packed.low_variance = low_variances(isa, pool, &packed);
+        }
+        packed
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The kind that reads the high bits alone.
+    pub(crate) fn high_kind(&self) -> Option<Kind> {
+        match self.kind {
+            Kind::Split(dtype) => Some(Kind::High(dtype)),
+            _ => None,
+        }
+    }
+
+    /// Standard deviation of the products of the high bits alone with the first vector of `x`.
+    pub(crate) fn high_error(&self, x: &Quantized) -> f32 {
+        let (input, sub) = (x.token(0), x.layout().sub);
+        let energy = |block: usize| {
+            let (group, lane) = (block / LANES * LANES * sub, block % LANES);
+            let steps =
+                (0..sub / 4).flat_map(|j| (0..4).map(move |i| group + j * 64 + lane * 4 + i));
+            let square: i32 = steps.map(|at| i32::from(input.q[at] as i8).pow(2)).sum();
+            square as f32 * input.scales[block] * input.scales[block]
+        };
+        let parts = self.low_variance.iter().enumerate();
+        parts.map(|(block, variance)| variance * energy(block)).sum::<f32>().sqrt()
     }
 
     /// Element type of the file.
@@ -72,7 +130,13 @@ impl Packed {
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.data.len()
+        self.data.len() + self.low.len()
+    }
+
+    /// Bytes of the high bits, if the low ones are apart: what [`crate::matvec_shortlist`] reads in any
+    /// case.
+    pub fn high_bytes(&self) -> Option<usize> {
+        matches!(self.kind, Kind::Split(_)).then_some(self.data.len())
     }
 
     /// The form in which products take their inputs.
@@ -82,6 +146,11 @@ impl Packed {
 
     pub(crate) fn row(&self, row: usize) -> &[u8] {
         &self.data[row * self.row_bytes..][..self.row_bytes]
+    }
+
+    fn at(&self, row: usize) -> At {
+        let low = self.low[row * self.low_row_bytes..].as_ptr();
+        At { main: self.row(row).as_ptr(), low }
     }
 
     /// Asks for the cache lines of a row.
@@ -120,9 +189,58 @@ impl Packed {
     }
 }
 
-const fn row_bytes<F: Format>(cols: usize) -> usize {
-    let blocks = cols / F::SUB;
-    blocks / LANES * group_bytes::<F>(LANES) + group_bytes::<F>(blocks % LANES)
+/// Bytes of a row, and of its bits kept apart.
+const fn row_bytes<F: Format>(cols: usize) -> (usize, usize) {
+    let (full, rest) = (cols / F::SUB / LANES, cols / F::SUB % LANES);
+    (
+        full * group_bytes::<F>(LANES) + group_bytes::<F>(rest),
+        full * low_bytes::<F>(LANES) + low_bytes::<F>(rest),
+    )
+}
+
+/// The mean over the rows of d² in every block, times the variance of evenly spread low bits.
+fn low_variances(isa: Isa, pool: &Pool, w: &Packed) -> Vec<f32> {
+    // Rows whose scales stand for all.
+    let step = w.rows.div_ceil(4096).max(1);
+    let rows: Vec<usize> = (0..w.rows).step_by(step).collect();
+    with_format!(w.kind, F => {
+        let values = (1 << F::SPLIT) as f32;
+        let blocks = w.cols / F::SUB;
+        let mut sums = vec![0.0; blocks];
+        let mut squares = vec![0.0; rows.len() * blocks];
+        let indices: Vec<usize> = (0..rows.len()).collect();
+        pool.chunks(&mut squares, blocks, &indices, |index, _: &mut (), out| {
+            block_scales(isa, w, rows[index], out);
+            out.iter_mut().for_each(|d| *d *= *d);
+        });
+        for row in squares.chunks_exact(blocks) {
+            sums.iter_mut().zip(row).for_each(|(sum, square): (&mut f32, _)| *sum += square);
+        }
+        let factor = (values * values - 1.0) / 12.0 / rows.len() as f32;
+        sums.iter().map(|sum| sum * factor).collect()
+    })
+}
+
+multiversion! {
+    /// The scales of a row's blocks.
+    fn block_scales(w: &Packed, row: usize, out: &mut [f32]) = block_scales_body;
+}
+
+#[inline(always)]
+fn block_scales_body<A: Arch>(w: &Packed, row: usize, out: &mut [f32]) {
+    with_format!(w.kind, F => {
+        let mut at = w.at(row);
+        for out in out.chunks_mut(LANES) {
+            let mut d = [0.0f32; LANES];
+            // SAFETY: the row has a group of this many lanes; `A` is the instruction set this body is
+            // compiled for.
+            unsafe {
+                A::store(scales::<A, F, false>(at.main, out.len()).0, d.as_mut_ptr());
+                at = at.next::<F>(out.len());
+            }
+            out.copy_from_slice(&d[..out.len()]);
+        }
+    });
 }
 
 multiversion! {
@@ -130,7 +248,7 @@ multiversion! {
     ///
     /// The order of operations is that of the panels' products: lane by lane over the groups, then
     /// lanes from first to last.
-    pub(crate) fn row_dots(w: &Packed, rows: &[u32], ahead: &[u32], x: &Quantized, token: usize, out: &mut RowDots) = row_dots_body;
+    pub(crate) fn row_dots(w: &Packed, kind: Kind, rows: &[u32], ahead: &[u32], x: &Quantized, token: usize, out: &mut RowDots) = row_dots_body;
 }
 
 /// Results of [`row_dots`].
@@ -139,14 +257,16 @@ pub(crate) type RowDots = [f32; LANES];
 #[inline(always)]
 fn row_dots_body<A: Arch>(
     w: &Packed,
+    kind: Kind,
     rows: &[u32],
     ahead: &[u32],
     x: &Quantized,
     token: usize,
     out: &mut RowDots,
 ) {
+    assert!(kind == w.kind || (kind, w.kind) == (Kind::High(w.dtype), Kind::Split(w.dtype)));
     assert!(x.layout() == w.layout() && x.cols() == w.cols && rows.len() <= LANES);
-    with_format!(w.dtype, F => format_row_dots::<A, F>(w, rows, ahead, x, token, out));
+    with_format!(kind, F => format_row_dots::<A, F>(w, rows, ahead, x, token, out));
 }
 
 #[inline(always)]
@@ -171,14 +291,14 @@ fn format_row_dots<A: Arch, F: Format>(
             if let Some(&row) = ahead.get(index) {
                 w.prefetch(row as usize);
             }
-            let mut group = w.row(row as usize).as_ptr();
+            let mut group = w.at(row as usize);
             let mut total = A::splat(0.0);
             for g in 0..full {
                 let (scale, sum) = (scale.add(g * LANES), sum.add(g * LANES));
                 let part =
                     group_dot::<A, F, true>(group, LANES, q.add(g * 16 * F::SUB), scale, sum);
                 total = A::add(total, part);
-                group = group.add(group_bytes::<F>(LANES));
+                group = group.next::<F>(LANES);
             }
             if rest > 0 {
                 let (scale, sum) = (scale.add(full * LANES), sum.add(full * LANES));
@@ -200,7 +320,7 @@ fn format_row_dots<A: Arch, F: Format>(
 /// `d_w·d_a·Σ q_w·q_a + m_w·Σ a` of each block of a group, in its lane.
 #[inline(always)]
 unsafe fn group_dot<A: Arch, F: Format, const FULL: bool>(
-    group: *const u8,
+    group: At,
     lanes: usize,
     q: *const u8,
     scale: *const f32,
@@ -208,11 +328,11 @@ unsafe fn group_dot<A: Arch, F: Format, const FULL: bool>(
 ) -> A::Floats {
     // SAFETY: the caller promises a group of the format, and inputs for sixteen blocks.
     unsafe {
-        let (d, m) = scales::<A, F, FULL>(group, lanes);
-        let w = expand::<A, F, FULL>(group.add(scale_bytes::<F>(lanes)), lanes);
+        let (d, m) = scales::<A, F, FULL>(group.main, lanes);
+        let w = expand::<A, F, FULL>(group, lanes);
         let (mut even, mut odd) = (A::no_ints(), A::no_ints());
         for j in (0..F::VECTORS).step_by(2) {
-            if F::BITS == 8 {
+            if F::WIDE {
                 even = A::dot::<true>(even, w[j], A::bytes(q.add(j * 64)));
                 odd = A::dot::<true>(odd, w[j + 1], A::bytes(q.add(j * 64 + 64)));
             } else {
@@ -233,16 +353,16 @@ multiversion! {
 
 #[inline(always)]
 fn fill_panel_body<A: Arch>(w: &Packed, first: usize, panel: &mut Panel) {
-    with_format!(w.dtype, F => format_panel::<A, F>(w, first, panel));
+    with_format!(w.kind, F => format_panel::<A, F>(w, first, panel));
 }
 
 #[inline(always)]
 fn format_panel<A: Arch, F: Format>(w: &Packed, first: usize, panel: &mut Panel) {
     let blocks = w.cols / F::SUB;
-    panel.resize(blocks.next_multiple_of(LANES), blocks, F::SUB, F::BITS == 8);
-    let mut rows = [w.row(0).as_ptr(); LANES];
+    panel.resize(blocks.next_multiple_of(LANES), blocks, F::SUB, F::WIDE);
+    let mut rows = [w.at(0); LANES];
     for (index, row) in rows.iter_mut().enumerate() {
-        *row = w.row((first + index).min(w.rows - 1)).as_ptr();
+        *row = w.at((first + index).min(w.rows - 1));
     }
     // Vector j of every row's group, and its scales and offsets.
     let mut q = [[0u8; 64 * LANES]; 8];
@@ -254,20 +374,19 @@ fn format_panel<A: Arch, F: Format>(w: &Packed, first: usize, panel: &mut Panel)
         unsafe {
             for (index, row) in rows.iter_mut().enumerate() {
                 let (scale, offset, vectors);
-                let planes = row.add(scale_bytes::<F>(lanes));
                 if lanes == LANES {
-                    (scale, offset) = scales::<A, F, true>(*row, lanes);
-                    vectors = expand::<A, F, true>(planes, lanes);
+                    (scale, offset) = scales::<A, F, true>(row.main, lanes);
+                    vectors = expand::<A, F, true>(*row, lanes);
                 } else {
-                    (scale, offset) = scales::<A, F, false>(*row, lanes);
-                    vectors = expand::<A, F, false>(planes, lanes);
+                    (scale, offset) = scales::<A, F, false>(row.main, lanes);
+                    vectors = expand::<A, F, false>(*row, lanes);
                 }
                 A::store(scale, d.as_mut_ptr().add(index * LANES));
                 A::store(offset, m.as_mut_ptr().add(index * LANES));
                 for j in 0..F::VECTORS {
                     A::store_bytes(vectors[j], q[j].as_mut_ptr().add(index * 64));
                 }
-                *row = row.add(group_bytes::<F>(lanes));
+                *row = row.next::<F>(lanes);
             }
             for j in 0..F::VECTORS {
                 A::transpose(q[j].as_ptr(), panel.vector(at, j), F::VECTORS * 64);
@@ -284,13 +403,18 @@ multiversion! {
 
 #[inline(always)]
 fn dequantize_body<A: Arch>(w: &Packed, row: usize, group: usize, out: &mut [f32]) {
-    with_format!(w.dtype, F => format_dequantize::<A, F>(w, row, group, out));
+    with_format!(w.kind, F => format_dequantize::<A, F>(w, row, group, out));
 }
 
 #[inline(always)]
 fn format_dequantize<A: Arch, F: Format>(w: &Packed, row: usize, group: usize, out: &mut [f32]) {
     let blocks = w.cols / F::SUB;
-    let mut from = w.row(row)[group * group_bytes::<F>(LANES)..].as_ptr();
+    assert!(group * LANES < blocks);
+    let mut from = w.at(row);
+    for _ in 0..group {
+        // SAFETY: the row has the group, so it has those before it.
+        from = unsafe { from.next::<F>(LANES) };
+    }
     let mut q = [[0u8; 64]; 8];
     let (mut d, mut m) = ([0.0f32; LANES], [0.0f32; LANES]);
     for (index, out) in out.chunks_mut(LANES * F::SUB).enumerate() {
@@ -298,14 +422,14 @@ fn format_dequantize<A: Arch, F: Format>(w: &Packed, row: usize, group: usize, o
         // SAFETY: the pointer walks over whole groups of the row; `A` is the instruction set this
         // body is compiled for.
         unsafe {
-            let (scale, offset) = scales::<A, F, false>(from, lanes);
+            let (scale, offset) = scales::<A, F, false>(from.main, lanes);
             A::store(scale, d.as_mut_ptr());
             A::store(offset, m.as_mut_ptr());
-            let vectors = expand::<A, F, false>(from.add(scale_bytes::<F>(lanes)), lanes);
+            let vectors = expand::<A, F, false>(from, lanes);
             for j in 0..F::VECTORS {
                 A::store_bytes(vectors[j], q[j].as_mut_ptr());
             }
-            from = from.add(group_bytes::<F>(lanes));
+            from = from.next::<F>(lanes);
         }
         for (lane, out) in out.chunks_exact_mut(F::SUB).enumerate() {
             let mut block = [0u8; 32];

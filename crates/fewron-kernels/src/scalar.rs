@@ -84,6 +84,14 @@ impl Arch for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn join(mut high: [u8; 64], low: [u8; 64], bits: usize) -> [u8; 64] {
+        for i in 0..64 {
+            high[i] = (high[i] << bits) | low[i];
+        }
+        high
+    }
+
+    #[inline(always)]
     unsafe fn interleave(rows: [[u8; 64]; 4]) -> [[u8; 64]; 4] {
         let mut out = [[0; 64]; 4];
         for (q, out) in out.iter_mut().enumerate() {

@@ -48,6 +48,8 @@ pub(crate) struct Backward<'a> {
     pub(crate) model: &'a Model,
     pub(crate) pool: &'a Pool,
     pub(crate) cache: &'a KvCache,
+    /// Of the trace's positions.
+    pub(crate) ropes: &'a [Rope],
     pub(crate) trace: &'a Trace,
 }
 
@@ -149,21 +151,16 @@ impl Backward<'_> {
     fn output_projection(&self, layer: usize, d_out: &[f32]) -> Vec<f32> {
         let config = self.model.config();
         let mut grad = vec![0.0; d_out.len() / config.hidden * config.query_width()];
-        self.transposed(&self.model.layers[layer].o_proj, d_out, &mut grad);
+        let o_proj = &self.model.layers[layer].o_proj;
+        o_proj.backward(self.model.isa(), self.pool, d_out, &mut grad);
         grad
     }
 
     /// Through attention and its norm into the residual stream.
     fn attention(&self, layer: usize, d_z: &[f32], grad: &mut [f32]) {
-        let (model, config) = (self.model, self.model.config());
-        let (l, t) = (&model.layers[layer], &self.trace.layers[layer]);
+        let (l, t) = (&self.model.layers[layer], &self.trace.layers[layer]);
         let (mut dq, mut dk, mut dv) = self.heads(layer, d_z);
-        let rope = Rope::new(
-            config,
-            &config.layers[layer],
-            model.rope_factors.as_deref(),
-            &self.trace.positions,
-        );
+        let rope = &self.ropes[l.rope];
         rope.rotate_back(&mut dq);
         rope.rotate_back(&mut dk);
         let dq = self.head_norm_backward(&t.q_pre, l.q_norm.as_deref(), dq);

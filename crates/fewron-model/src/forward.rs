@@ -63,11 +63,21 @@ impl Texts<'_> {
     }
 }
 
+/// The heads of a layer that run.
+struct ChosenHeads {
+    /// Ascending `token · heads + head`.
+    jobs: Vec<usize>,
+    /// Tokens whose heads are chosen by their outputs.
+    by_output: Vec<usize>,
+}
+
 /// One batch on its way through the blocks.
 pub(crate) struct Pass<'a> {
     pub(crate) model: &'a Model,
     pub(crate) pool: &'a Pool,
     pub(crate) texts: Texts<'a>,
+    /// By [`Layer::rope`].
+    pub(crate) ropes: &'a [Rope],
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) positions: &'a [usize],
     /// Index of the batch's first token for the mask source.
@@ -139,8 +149,9 @@ impl Pass<'_> {
         let (config, l) = (model.config(), &model.layers[layer]);
         self.observe(Site::ResidPre, layer, x);
         self.normed_input(x, &l.attn_norm, &[&l.q_proj, &l.k_proj, &l.v_proj]);
+        let heads = self.choose_heads(layer);
+        self.queries(l, &heads);
         let s = &mut *self.scratch;
-        project(model, self.pool, &l.q_proj, &s.input, &mut s.q);
         project(model, self.pool, &l.k_proj, &s.input, &mut s.k);
         project(model, self.pool, &l.v_proj, &s.input, &mut s.v);
         let (mut q, mut k, v) =
@@ -149,44 +160,75 @@ impl Pass<'_> {
         self.observe(Site::KeyPre, layer, &k);
         head_norm(model, l.q_norm.as_deref(), &mut q);
         head_norm(model, l.k_norm.as_deref(), &mut k);
-        let factors = model.rope_factors.as_deref();
-        let rope = Rope::new(config, &config.layers[layer], factors, self.positions);
+        let rope = &self.ropes[l.rope];
         rope.rotate(&mut q);
         rope.rotate(&mut k);
         self.observe(Site::Query, layer, &q);
         self.observe(Site::Key, layer, &k);
         self.observe(Site::Value, layer, &v);
         self.texts.extend(layer, config.kv_width(), &k, &v);
-        self.heads(layer, &q, &k, &v);
+        self.heads(layer, &heads, &q, &k, &v);
         (self.scratch.q, self.scratch.k, self.scratch.v) = (q, k, v);
         let z = std::mem::take(&mut self.scratch.z);
         self.observe(Site::HeadOutput, layer, &z);
         self.scratch.z = z;
     }
 
-    /// Computes the heads that are on; the others' outputs are zero.
-    fn heads(&mut self, layer: usize, q: &[f32], k: &[f32], v: &[f32]) {
-        let config = self.model.config();
-        let (dim, width, kv) = (config.head_dim, config.query_width(), config.kv_width());
-        let mut on = vec![true; self.positions.len() * config.heads];
-        let mut by_output = Vec::new();
-        if let Some(masks) = self.masks.as_mut() {
-            for token in 0..self.positions.len() {
-                self.scratch.kept.clear();
-                match masks.heads(layer, self.first_token + token, &mut self.scratch.kept) {
-                    Choice::Dense => {}
-                    Choice::Listed => {
-                        let on = &mut on[token * config.heads..][..config.heads];
-                        on.fill(false);
-                        self.scratch.kept.iter().for_each(|&head| on[head as usize] = true);
-                    }
-                    Choice::ByGate | Choice::ByOutput => by_output.push(token),
+    /// Asks the mask source which heads run.
+    fn choose_heads(&mut self, layer: usize) -> ChosenHeads {
+        let heads = self.model.config().heads;
+        let mut chosen = ChosenHeads {
+            jobs: Vec::with_capacity(self.positions.len() * heads),
+            by_output: Vec::new(),
+        };
+        for token in 0..self.positions.len() {
+            let all = token * heads..(token + 1) * heads;
+            self.scratch.kept.clear();
+            let choice = self.masks.as_mut().map_or(Choice::Dense, |masks| {
+                masks.heads(layer, self.first_token + token, &mut self.scratch.kept)
+            });
+            match choice {
+                Choice::Dense => chosen.jobs.extend(all),
+                Choice::Listed => {
+                    let kept = self.scratch.kept.iter();
+                    chosen.jobs.extend(kept.map(|&head| all.start + head as usize));
+                }
+                Choice::ByGate | Choice::ByOutput => {
+                    chosen.jobs.extend(all);
+                    chosen.by_output.push(token);
                 }
             }
         }
+        chosen
+    }
+
+    /// Queries into `scratch.q`; for a single token only those of the heads that run, the others are
+    /// zero.
+    fn queries(&mut self, l: &Layer, heads: &ChosenHeads) {
+        let (model, config) = (self.model, self.model.config());
+        let s = &mut *self.scratch;
+        if self.positions.len() > 1 || heads.jobs.len() == config.heads {
+            return project(model, self.pool, &l.q_proj, &s.input, &mut s.q);
+        }
+        let dim = config.head_dim;
+        let rows = |&head: &usize| (head * dim) as u32..((head + 1) * dim) as u32;
+        let rows: Vec<u32> = heads.jobs.iter().flat_map(rows).collect();
+        let mut values = vec![0.0; rows.len()];
+        let w = model.weights(&l.q_proj);
+        matvec_rows(model.isa(), self.pool, &w, &rows, &s.input, &mut values);
+        s.q.clear();
+        s.q.resize(config.query_width(), 0.0);
+        for (row, value) in rows.into_iter().zip(values) {
+            s.q[row as usize] = value;
+        }
+    }
+
+    /// Computes the heads that run; the others' outputs are zero.
+    fn heads(&mut self, layer: usize, chosen: &ChosenHeads, q: &[f32], k: &[f32], v: &[f32]) {
+        let config = self.model.config();
+        let (dim, width, kv) = (config.head_dim, config.query_width(), config.kv_width());
         self.scratch.z.clear();
         self.scratch.z.resize(self.positions.len() * width, 0.0);
-        let jobs: Vec<usize> = (0..on.len()).filter(|&job| on[job]).collect();
         let isa = self.model.isa();
         let window = config.layers[layer].window;
         let texts = &self.texts;
@@ -202,8 +244,8 @@ impl Pass<'_> {
             };
             attend(isa, config, head, &q[token * width + head * dim..][..dim], &past, scores, z);
         };
-        self.pool.chunks(&mut self.scratch.z, dim, &jobs, run);
-        for token in by_output {
+        self.pool.chunks(&mut self.scratch.z, dim, &chosen.jobs, run);
+        for &token in &chosen.by_output {
             let z = &mut self.scratch.z[token * width..][..width];
             self.scratch.kept.clear();
             if let Some(masks) = self.masks.as_mut() {
@@ -219,7 +261,8 @@ impl Pass<'_> {
         let (model, l) = (self.model, &self.model.layers[layer]);
         let s = &mut *self.scratch;
         s.input.set(model.isa(), &s.z, model.config().query_width(), l.o_proj.layout());
-        project(model, self.pool, &l.o_proj, &s.input, &mut s.out);
+        s.out.resize(x.len(), 0.0);
+        l.o_proj.forward(model.isa(), self.pool, &s.input, &mut s.out);
         self.join(Site::AttentionOut, layer, l.attn_post_norm.as_deref(), x);
     }
 

@@ -3,7 +3,8 @@
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::gguf::Gguf;
-use fewron_kernels::{DType, Isa, Layout, Matrix, NeuronMajor, Packed, Pool, Weights};
+use crate::rope::{Rope, RopeKind};
+use fewron_kernels::{DType, Isa, Layout, Matrix, Memory, NeuronMajor, Packed, Pool, Weights};
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -35,11 +36,15 @@ impl Weight {
 
 /// Weights of one block.
 pub(crate) struct Layer {
+    /// Index of its rotation among [`Model::ropes`].
+    pub(crate) rope: usize,
     pub(crate) attn_norm: Vec<f32>,
     pub(crate) q_proj: Weight,
     pub(crate) k_proj: Weight,
     pub(crate) v_proj: Weight,
-    pub(crate) o_proj: Weight,
+    /// By element of the heads' outputs, so that a head that is off is not read.
+    pub(crate) o_proj: NeuronMajor,
+    o_bytes: usize,
     pub(crate) q_norm: Option<Vec<f32>>,
     pub(crate) k_norm: Option<Vec<f32>>,
     pub(crate) attn_post_norm: Option<Vec<f32>>,
@@ -47,7 +52,7 @@ pub(crate) struct Layer {
     pub(crate) gate_proj: Weight,
     pub(crate) up_proj: Weight,
     pub(crate) down_proj: NeuronMajor,
-    pub(crate) down_bytes: usize,
+    down_bytes: usize,
     pub(crate) mlp_post_norm: Option<Vec<f32>>,
 }
 
@@ -59,8 +64,7 @@ pub struct Model {
     pub(crate) embedding: Weight,
     pub(crate) output: Weight,
     pub(crate) output_norm: Vec<f32>,
-    /// Divisors of the RoPE frequencies (Llama 3), one for each rotated pair.
-    pub(crate) rope_factors: Option<Vec<f32>>,
+    rope_kinds: Vec<RopeKind>,
     pub(crate) layers: Vec<Layer>,
     parameters: u64,
 }
@@ -126,24 +130,38 @@ impl Model {
         let config = ModelConfig::from_gguf(&gguf)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = Pool::new(threads);
-        let mut loader = Loader { gguf: &gguf, isa, pool: &pool, used: HashSet::new() };
+        let mut loader = Loader {
+            gguf: &gguf,
+            isa,
+            pool: &pool,
+            memory: Memory::default(),
+            used: HashSet::new(),
+        };
         let (vocab, hidden) = (config.vocab, config.hidden);
         let (embedding, output) = if gguf.tensor_info("output.weight").is_some() {
             // Only rows of it are looked up: it stays in the file.
             let embedding = loader.view("token_embd.weight", &[hidden, vocab])?;
-            (embedding, loader.weight("output.weight", vocab, hidden)?)
+            (embedding, loader.head("output.weight", vocab, hidden)?)
         } else {
-            let tied = loader.weight("token_embd.weight", vocab, hidden)?;
+            let tied = loader.head("token_embd.weight", vocab, hidden)?;
             (tied.clone(), tied)
         };
         let output_norm = loader.vector("output_norm.weight", config.hidden)?;
+        // Divisors of the RoPE frequencies (Llama 3), one for each rotated pair.
         let rope_factors = match gguf.tensor_info("rope_freqs.weight") {
             Some(_) => Some(loader.vector("rope_freqs.weight", config.rope_dim / 2)?),
             None => None,
         };
-        let layers = (0..config.layers.len())
-            .map(|index| loader.layer(index, &config))
-            .collect::<Result<_, _>>()?;
+        let mut rope_kinds: Vec<RopeKind> = Vec::new();
+        let mut layers = Vec::new();
+        for (index, layer) in config.layers.iter().enumerate() {
+            let kind = RopeKind::new(&config, layer, rope_factors.as_deref());
+            let rope = rope_kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
+                rope_kinds.push(kind);
+                rope_kinds.len() - 1
+            });
+            layers.push(loader.layer(index, rope, &config)?);
+        }
         let used = loader.used;
         if let Some(extra) = gguf.tensors().find(|t| !used.contains(&t.name)) {
             return Err(ModelError::UnknownTensor { tensor: extra.name.clone() });
@@ -155,7 +173,7 @@ impl Model {
             embedding,
             output,
             output_norm,
-            rope_factors,
+            rope_kinds,
             layers,
             parameters,
             gguf,
@@ -191,13 +209,24 @@ impl Model {
         BytesPerToken { attention, mlp, head: self.output.len_bytes() }
     }
 
+    /// The output head, if its low bits are kept apart.
+    pub(crate) fn split_head(&self) -> Option<&Packed> {
+        self.output.packed.as_deref().filter(|packed| packed.high_bytes().is_some())
+    }
+
+    /// Bytes of the output head that [`crate::Logits::Shortlist`] reads in any case, where they are
+    /// fewer than all.
+    pub fn shortlist_bytes(&self) -> Option<usize> {
+        self.split_head()?.high_bytes()
+    }
+
     /// Bytes of a layer's matrices, as the file stores them.
     pub fn layer_bytes(&self, layer: usize) -> LayerBytes {
         let l = &self.layers[layer];
         LayerBytes {
             query: l.q_proj.len_bytes(),
             key_value: l.k_proj.len_bytes() + l.v_proj.len_bytes(),
-            output: l.o_proj.len_bytes(),
+            output: l.o_bytes,
             gate: l.gate_proj.len_bytes(),
             up: l.up_proj.len_bytes(),
             down: l.down_bytes,
@@ -207,6 +236,11 @@ impl Model {
     /// The down projection of a layer, by neuron.
     pub fn down_proj(&self, layer: usize) -> &NeuronMajor {
         &self.layers[layer].down_proj
+    }
+
+    /// Rotations of a batch's positions, one for each kind: see [`Layer::rope`].
+    pub(crate) fn ropes(&self, positions: &[usize]) -> Vec<Rope> {
+        self.rope_kinds.iter().map(|kind| Rope::new(&self.config, kind, positions)).collect()
     }
 
     pub(crate) fn weights<'a>(&'a self, weight: &'a Weight) -> Weights<'a> {
@@ -227,16 +261,36 @@ struct Loader<'a> {
     gguf: &'a Gguf,
     isa: Isa,
     pool: &'a Pool,
+    memory: Memory,
     used: HashSet<String>,
 }
 
 impl Loader<'_> {
     /// A matrix of `rows` outputs and `cols` inputs.
     fn weight(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight, ModelError> {
+        let (isa, pool) = (self.isa, self.pool);
+        self.packed(name, rows, cols, |memory, matrix| Packed::new(isa, pool, memory, matrix))
+    }
+
+    /// The output head: with its low bits apart where its type allows it.
+    fn head(&mut self, name: &str, rows: usize, cols: usize) -> Result<Weight, ModelError> {
+        let (isa, pool) = (self.isa, self.pool);
+        self.packed(name, rows, cols, |memory, matrix| {
+            Packed::split(isa, pool, memory, matrix)
+                .unwrap_or_else(|| Packed::new(isa, pool, memory, matrix))
+        })
+    }
+
+    fn packed(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        pack: impl FnOnce(&mut Memory, &Matrix) -> Packed,
+    ) -> Result<Weight, ModelError> {
         let mut weight = self.view(name, &[cols, rows])?;
         if weight.dtype.is_quantized() {
-            let packed = Packed::new(self.isa, self.pool, &view(self.gguf, &weight));
-            weight.packed = Some(Arc::new(packed));
+            weight.packed = Some(Arc::new(pack(&mut self.memory, &view(self.gguf, &weight))));
             self.gguf.release(weight.bytes.clone());
         }
         Ok(weight)
@@ -267,17 +321,36 @@ impl Loader<'_> {
         Ok(values)
     }
 
-    fn layer(&mut self, index: usize, config: &ModelConfig) -> Result<Layer, ModelError> {
+    /// A matrix whose inputs may be off, of `rows` outputs and `cols` inputs; and its bytes in the
+    /// file.
+    fn by_input(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(NeuronMajor, usize), ModelError> {
+        let weight = self.view(name, &[cols, rows])?;
+        let by_input = NeuronMajor::new(self.isa, &mut self.memory, &view(self.gguf, &weight));
+        self.gguf.release(weight.bytes.clone());
+        Ok((by_input, weight.len_bytes()))
+    }
+
+    fn layer(
+        &mut self,
+        index: usize,
+        rope: usize,
+        config: &ModelConfig,
+    ) -> Result<Layer, ModelError> {
         let name = |part: &str| format!("blk.{index}.{part}.weight");
         let (hidden, neurons) = (config.hidden, config.intermediate);
         let (query, kv) = (config.query_width(), config.kv_width());
-        let down = self.view(&name("ffn_down"), &[neurons, hidden])?;
-        let down_proj = NeuronMajor::new(self.isa, &view(self.gguf, &down));
-        self.gguf.release(down.bytes.clone());
+        let (o_proj, o_bytes) = self.by_input(&name("attn_output"), hidden, query)?;
+        let (down_proj, down_bytes) = self.by_input(&name("ffn_down"), hidden, neurons)?;
         let mut optional = |wanted: bool, part: &str, len: usize| {
             wanted.then(|| self.vector(&name(part), len)).transpose()
         };
         Ok(Layer {
+            rope,
             q_norm: optional(config.qk_norm, "attn_q_norm", config.head_dim)?,
             k_norm: optional(config.qk_norm, "attn_k_norm", config.head_dim)?,
             attn_post_norm: optional(config.post_norm, "post_attention_norm", hidden)?,
@@ -287,11 +360,12 @@ impl Loader<'_> {
             q_proj: self.weight(&name("attn_q"), query, hidden)?,
             k_proj: self.weight(&name("attn_k"), kv, hidden)?,
             v_proj: self.weight(&name("attn_v"), kv, hidden)?,
-            o_proj: self.weight(&name("attn_output"), hidden, query)?,
+            o_proj,
+            o_bytes,
             gate_proj: self.weight(&name("ffn_gate"), neurons, hidden)?,
             up_proj: self.weight(&name("ffn_up"), neurons, hidden)?,
             down_proj,
-            down_bytes: down.len_bytes(),
+            down_bytes,
         })
     }
 }

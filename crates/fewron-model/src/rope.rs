@@ -2,6 +2,28 @@
 
 use crate::config::{LayerConfig, ModelConfig, RopePairs};
 
+/// Angles per position: what layers with the same settings share.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RopeKind {
+    /// Of each rotated pair.
+    frequencies: Vec<f32>,
+    /// Factor of positions.
+    scale: f32,
+}
+
+impl RopeKind {
+    /// `factors` divide the frequencies.
+    pub(crate) fn new(config: &ModelConfig, layer: &LayerConfig, factors: Option<&[f32]>) -> Self {
+        let frequency = |i: usize| {
+            let exponent = 2.0 * i as f64 / config.rope_dim as f64;
+            let frequency = f64::from(layer.rope_theta).powf(-exponent) as f32;
+            frequency / factors.map_or(1.0, |factors| factors[i])
+        };
+        let frequencies = (0..config.rope_dim / 2).map(frequency).collect();
+        Self { frequencies, scale: layer.rope_scale }
+    }
+}
+
 /// Cosines and sines for a batch of positions.
 pub(crate) struct Rope {
     pairs: RopePairs,
@@ -12,27 +34,16 @@ pub(crate) struct Rope {
 }
 
 impl Rope {
-    pub(crate) fn new(
-        config: &ModelConfig,
-        layer: &LayerConfig,
-        factors: Option<&[f32]>,
-        positions: &[usize],
-    ) -> Self {
-        let half = config.rope_dim / 2;
-        let frequencies: Vec<f32> = (0..half)
-            .map(|i| {
-                let exponent = 2.0 * i as f64 / config.rope_dim as f64;
-                let frequency = f64::from(layer.rope_theta).powf(-exponent) as f32;
-                frequency / factors.map_or(1.0, |factors| factors[i])
-            })
-            .collect();
+    pub(crate) fn new(config: &ModelConfig, kind: &RopeKind, positions: &[usize]) -> Self {
         let table = positions
             .iter()
             .flat_map(|&position| {
-                let position = position as f32 * layer.rope_scale;
-                frequencies.iter().map(move |f| (position * f).sin_cos()).map(|(s, c)| (c, s))
+                let position = position as f32 * kind.scale;
+                let angles = kind.frequencies.iter().map(move |f| position * f);
+                angles.map(f32::sin_cos).map(|(s, c)| (c, s))
             })
             .collect();
+        let half = kind.frequencies.len();
         Self { pairs: config.rope_pairs, half, head_dim: config.head_dim, table }
     }
 

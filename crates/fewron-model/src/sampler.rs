@@ -106,6 +106,16 @@ impl Sampler {
         Ok(Sampler { config, rng, candidates: Vec::new() })
     }
 
+    /// How far under the highest logit a token may lie and still matter to the choice: 0 for greedy;
+    /// else tokens that are drawn less than 10⁻⁵ times as often as the most likely one, or that min-p
+    /// drops, are beyond it. `None` where every logit may matter, under a repetition penalty.
+    pub fn depth(&self) -> Option<f32> {
+        let c = &self.config;
+        let rare = c.temperature * 1e5_f32.ln();
+        let dropped = if c.min_p > 0.0 { -c.min_p.ln() } else { f32::INFINITY };
+        (c.repetition_penalty == 1.0).then_some(rare.min(dropped))
+    }
+
     /// The settings.
     pub fn config(&self) -> &SamplerConfig {
         &self.config

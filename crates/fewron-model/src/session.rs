@@ -8,17 +8,24 @@ use crate::mask::MaskSource;
 use crate::model::Model;
 use crate::probe::Probe;
 use crate::trace::Trace;
-use fewron_kernels::{Activations, Pool, rms_norm};
+use fewron_kernels::{Activations, Pool, matvec_shortlist, rms_norm};
 use std::sync::Arc;
 
 /// Tokens of a prompt that run as one batch.
 const BATCH: usize = 128;
 
+/// Margin of a shortlist in standard deviations of its approximation's error.
+const DEVIATIONS: f32 = 8.0;
+
 /// Which tokens of a call need logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Logits {
     /// The last token.
     Last,
+    /// The last token; logits that lie further than this under the highest may be approximate, up to
+    /// some hundredths of the logits' spread. Where the head's type allows it, about half of its bytes
+    /// are read; elsewhere the same as [`Logits::Last`]. See [`crate::sampler::Sampler::depth`].
+    Shortlist(f32),
     /// Every token: `tokens · vocab · 4` bytes.
     All,
     /// None.
@@ -81,7 +88,7 @@ impl Session {
         &self.cache
     }
 
-    /// Appends tokens and returns logits: `[vocab]` for [`Logits::Last`], `[tokens, vocab]` for
+    /// Appends tokens and returns logits: `[vocab]` for the last token, `[tokens, vocab]` for
     /// [`Logits::All`], empty for [`Logits::None`]. A token's result does not depend on how the
     /// text is cut into calls.
     ///
@@ -113,6 +120,7 @@ impl Session {
                 texts: Texts::Append(&mut self.cache),
                 scratch: &mut self.scratch,
                 positions: &positions,
+                ropes: &model.ropes(&positions),
                 first_token: done,
                 // Reborrowed for this batch alone.
                 masks: masks.as_mut().map(|m| &mut **m as &mut dyn MaskSource),
@@ -121,9 +129,9 @@ impl Session {
             .blocks(0, &mut x);
             done += batch.len();
             match wanted {
-                Logits::All => self.push_logits(&model, &x),
-                Logits::Last if done == tokens.len() => {
-                    self.push_logits(&model, &x[x.len() - hidden..]);
+                Logits::All => self.push_logits(&model, &x, wanted),
+                Logits::Last | Logits::Shortlist(_) if done == tokens.len() => {
+                    self.push_logits(&model, &x[x.len() - hidden..], wanted);
                 }
                 _ => {}
             }
@@ -158,13 +166,14 @@ impl Session {
             texts: Texts::Each(texts),
             scratch: &mut self.scratch,
             positions: &positions,
+            ropes: &model.ropes(&positions),
             first_token: 0,
             masks: masks.map(|masks| masks as &mut dyn MaskSource),
             probe: None,
         }
         .blocks(0, &mut x);
         self.logits.clear();
-        self.push_logits(&model, &x);
+        self.push_logits(&model, &x, Logits::All);
         Ok(&self.logits)
     }
 
@@ -196,13 +205,14 @@ impl Session {
             texts: Texts::Alternatives(&self.cache),
             scratch: &mut self.scratch,
             positions: &positions,
+            ropes: &model.ropes(&positions),
             first_token: 0,
             masks: None,
             probe: Some(&mut record),
         };
         pass.resume(layer, from, &mut x);
         self.logits.clear();
-        self.push_logits(&model, &x);
+        self.push_logits(&model, &x, Logits::All);
         (record, &self.logits)
     }
 
@@ -210,7 +220,8 @@ impl Session {
     /// traced token, for every layer at once: design §1. `logits` and `labels` belong to the
     /// trace's tokens. The past of a token is a constant.
     pub fn backward(&self, trace: &Trace, logits: &[f32], labels: &[u32], stop: Stop) -> Gradients {
-        Backward { model: &self.model, pool: &self.pool, cache: &self.cache, trace }
+        let ropes = &self.model.ropes(&trace.positions);
+        Backward { model: &self.model, pool: &self.pool, cache: &self.cache, ropes, trace }
             .run(logits, labels, stop)
     }
 
@@ -237,7 +248,7 @@ impl Session {
         x
     }
 
-    fn push_logits(&mut self, model: &Model, x: &[f32]) {
+    fn push_logits(&mut self, model: &Model, x: &[f32], wanted: Logits) {
         let config = model.config();
         self.normed.resize(x.len(), 0.0);
         for (x, out) in
@@ -246,6 +257,12 @@ impl Session {
             rms_norm(model.isa(), x, &model.output_norm, config.norm_eps, out);
         }
         self.input.set(model.isa(), &self.normed, config.hidden, model.output.layout());
+        if let (Logits::Shortlist(depth), Some(head)) = (wanted, model.split_head()) {
+            self.logits.resize(config.vocab, 0.0);
+            let (isa, x, out) = (model.isa(), &self.input, &mut self.logits);
+            matvec_shortlist(isa, &self.pool, head, x, depth, DEVIATIONS, out);
+            return;
+        }
         let mut batch = Vec::new();
         let out = if self.logits.is_empty() { &mut self.logits } else { &mut batch };
         project(model, &self.pool, &model.output, &self.input, out);

@@ -57,11 +57,14 @@ fn gemma3_log_likelihood() {
     check_nll("gemma3");
 }
 
-/// Gradients on quantised weights and 8-bit activations point where the f32 reference's do.
+/// Gradients on quantised weights and 8-bit activations point where the f32 reference's do. Rounding
+/// to 8 bits turns a change of the last bit into a different sample of the rounding noise, so single
+/// sites scatter (0.97 to 0.99 at the first layer between instruction sets); their mean does not.
 #[test]
 fn smollm2_gradients() {
     let Some(mut session) = session("smollm2") else { return };
     let goldens = Goldens::open("smollm2-grad.safetensors");
+    let mut cosines = Vec::new();
     for key in ["0.0", "0.1", "0.2", "1.0", "1.1", "1.2"] {
         let tokens: Vec<u32> =
             goldens.i64(&format!("{key}.tokens")).iter().map(|&t| t as u32).collect();
@@ -74,10 +77,11 @@ fn smollm2_gradients() {
             session.forward(&[*last], None, Some(&mut trace), Logits::Last).unwrap().to_vec();
         let grads = session.backward(&trace, &logits, &[label], Stop::Everything);
         for layer in [0, 7, 15, 29] {
-            let check = |what: &str, got: &[f32]| {
+            let mut check = |what: &str, got: &[f32]| {
                 let cosine = cosine(got, &goldens.f32(&format!("{key}.{what}")));
                 println!("{key}.{what}: cosine {cosine:.5}");
-                assert!(cosine > 0.98, "{key}.{what}: cosine {cosine}");
+                assert!(cosine > 0.95, "{key}.{what}: cosine {cosine}");
+                cosines.push(cosine);
             };
             check(&format!("mlp.{layer}.out"), trace.neuron_outputs(layer));
             check(&format!("mlp.{layer}.grad"), &grads.neurons[layer]);
@@ -85,6 +89,9 @@ fn smollm2_gradients() {
             check(&format!("heads.{layer}.grad"), &grads.heads[layer]);
         }
     }
+    let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
+    println!("mean cosine {mean:.5}");
+    assert!(mean > 0.99, "mean cosine {mean}");
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {

@@ -49,19 +49,24 @@ pub(crate) struct Generator<'a> {
     /// The tokens in the session's cache.
     cached: Vec<u32>,
     sampler: Sampler,
+    /// How deep logits must be exact; `None` for all of them.
+    shortlist: Option<f32>,
     mask: Option<Mask<'a>>,
 }
 
 impl<'a> Generator<'a> {
-    /// A generator with an empty cache.
+    /// A generator with an empty cache. With `exact_head` every logit is exact, not only those that
+    /// can matter to the sampler.
     pub(crate) fn new(
         loaded: &'a Loaded,
         pool: &Arc<Pool>,
         sampler: Sampler,
+        exact_head: bool,
         mask: Option<Mask<'a>>,
     ) -> Self {
         let session = Session::new(Arc::clone(&loaded.model), Arc::clone(pool));
-        Self { loaded, session, cached: Vec::new(), sampler, mask }
+        let shortlist = sampler.depth().filter(|_| !exact_head);
+        Self { loaded, session, cached: Vec::new(), sampler, shortlist, mask }
     }
 
     /// Answers a prompt of at least one token with up to `max_new_tokens` tokens; `write` gets the
@@ -87,10 +92,14 @@ impl<'a> Generator<'a> {
             }
             None => End::Interrupted,
         };
-        stats.dense_bytes = self.loaded.model.bytes_per_token().total() as f64;
+        let bytes = self.loaded.model.bytes_per_token();
+        let head = self.shortlist.and_then(|_| self.loaded.model.shortlist_bytes());
+        let spared = (bytes.head - head.unwrap_or(bytes.head)) as f64;
+        stats.dense_bytes = bytes.total() as f64 - spared;
         if let Some(mask) = &mut self.mask {
             stats.active = mask.take_active();
-            stats.sparse_bytes = stats.active.map(|a| mask.bytes_per_token(self.loaded, a));
+            let sparse = |active| mask.bytes_per_token(self.loaded, active) - spared;
+            stats.sparse_bytes = stats.active.map(sparse);
         }
         Ok(Answer { text, end, stats })
     }
@@ -124,7 +133,8 @@ impl<'a> Generator<'a> {
     /// Appends tokens and chooses the next one.
     fn step(&mut self, tokens: &[u32], masked: bool) -> Result<u32> {
         let mask = self.mask.as_mut().filter(|_| masked).map(|m| m as &mut dyn MaskSource);
-        let logits = self.session.forward(tokens, mask, None, Logits::Last)?;
+        let wanted = self.shortlist.map_or(Logits::Last, Logits::Shortlist);
+        let logits = self.session.forward(tokens, mask, None, wanted)?;
         self.cached.extend(tokens);
         Ok(self.sampler.sample(logits, &self.cached))
     }

@@ -4,6 +4,7 @@ use super::{Output, TILE};
 use crate::activations::Activations;
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
+use crate::memory::{Memory, Piece};
 use crate::pool::Pool;
 use crate::unpack::f16_to_f32;
 use half::f16;
@@ -17,15 +18,22 @@ pub(super) struct FloatRows {
 
 /// In half precision where that loses nothing, else in single.
 pub(super) enum Values {
-    Half(Vec<u16>),
-    Single(Vec<f32>),
+    Half(Piece<u16>),
+    Single(Piece<f32>),
 }
 
 impl Values {
-    pub(super) fn new(values: Vec<f32>) -> Self {
-        let halves: Vec<u16> = values.iter().map(|&v| f16::from_f32(v).to_bits()).collect();
-        let exact = halves.iter().zip(&values).all(|(&h, &v)| f16_to_f32(h) == v);
-        if exact { Values::Half(halves) } else { Values::Single(values) }
+    pub(super) fn new(memory: &mut Memory, values: &[f32]) -> Self {
+        let half = |v: f32| f16::from_f32(v).to_bits();
+        if values.iter().all(|&v| f16_to_f32(half(v)) == v) {
+            let mut halves = memory.take(values.len());
+            halves.iter_mut().zip(values).for_each(|(to, &v)| *to = half(v));
+            Values::Half(halves)
+        } else {
+            let mut singles = memory.take(values.len());
+            singles.copy_from_slice(values);
+            Values::Single(singles)
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -49,7 +57,7 @@ impl Values {
 }
 
 impl FloatRows {
-    pub(super) fn new(isa: Isa, down: &Matrix) -> Self {
+    pub(super) fn new(isa: Isa, memory: &mut Memory, down: &Matrix) -> Self {
         let (outputs, neurons) = (down.rows(), down.cols());
         let padded = outputs.next_multiple_of(TILE);
         let mut row = vec![0.0; neurons];
@@ -60,7 +68,7 @@ impl FloatRows {
                 values[neuron * padded + output] = value;
             }
         }
-        Self { padded, values: Values::new(values) }
+        Self { padded, values: Values::new(memory, &values) }
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -19,6 +19,7 @@ use crate::format::{LANES, sub};
 use crate::gemm::{Panel, products};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
+use crate::memory::{Memory, Piece};
 use crate::pool::Pool;
 use crate::unpack::{SUB, UnpackedRow, unpack};
 use std::ops::Range;
@@ -37,7 +38,7 @@ pub(super) struct QuantizedRows {
     /// Bits of a weight as stored: 4, 5, 6 or 8.
     bits: usize,
     row_bytes: usize,
-    q: Vec<u8>,
+    q: Piece<u8>,
     /// `[groups, tiles · 64]`.
     d: Values,
     m: Values,
@@ -79,7 +80,7 @@ const fn place(output: usize) -> usize {
 }
 
 impl QuantizedRows {
-    pub(super) fn new(isa: Isa, down: &Matrix) -> Self {
+    pub(super) fn new(isa: Isa, memory: &mut Memory, down: &Matrix) -> Self {
         let (outputs, neurons) = (down.rows(), down.cols());
         let tiles = outputs.div_ceil(TILE);
         let group = sub(down.dtype());
@@ -90,7 +91,7 @@ impl QuantizedRows {
             _ => 4,
         };
         let row_bytes = tiles * tile_bytes(bits);
-        let mut q = vec![0u8; neurons * row_bytes];
+        let mut q: Piece<u8> = memory.take(neurons * row_bytes);
         let scales = neurons / group * tiles * TILE;
         let (mut d, mut m) = (vec![0.0; scales], vec![0.0; scales]);
         let mut row = UnpackedRow::new(neurons);
@@ -114,7 +115,7 @@ impl QuantizedRows {
                 m[index * tiles * TILE + output] = row.m[index * group / SUB];
             }
         }
-        let (d, m) = (Values::new(d), Values::new(m));
+        let (d, m) = (Values::new(memory, &d), Values::new(memory, &m));
         Self { neurons, tiles, group, bits, row_bytes, q, d, m }
     }
 

@@ -154,6 +154,17 @@ impl<const VNNI: bool> Arch for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn join(high: Self::Bytes, low: Self::Bytes, bits: usize) -> Self::Bytes {
+        unsafe {
+            let bits = _mm_cvtsi64_si128(bits as i64);
+            Pair(
+                _mm256_or_si256(_mm256_sll_epi16(high.0, bits), low.0),
+                _mm256_or_si256(_mm256_sll_epi16(high.1, bits), low.1),
+            )
+        }
+    }
+
+    #[inline(always)]
     unsafe fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4] {
         unsafe {
             let mut out = [rows[0]; 4];

@@ -68,6 +68,14 @@ impl Arch for Avx512Vnni {
     }
 
     #[inline(always)]
+    unsafe fn join(high: __m512i, low: __m512i, bits: usize) -> __m512i {
+        unsafe {
+            let shifted = _mm512_sll_epi16(high, _mm_cvtsi64_si128(bits as i64));
+            _mm512_or_si512(shifted, low)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn interleave(rows: [__m512i; 4]) -> [__m512i; 4] {
         unsafe {
             let low_ab = _mm512_unpacklo_epi8(rows[0], rows[1]);

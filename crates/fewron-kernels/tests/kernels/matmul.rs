@@ -1,7 +1,10 @@
 //! Products with row-major matrices.
 
 use crate::naive::{Case, Rng, Weights, assert_near, assert_same_bits, cases, pool, rounded};
-use fewron_kernels::{Activations, DType, Isa, matmul, matmul_transposed, matvec_rows};
+use fewron_kernels::{
+    self as kernels, Activations, DType, Isa, Memory, Packed, matmul, matmul_transposed,
+    matvec_rows, matvec_shortlist,
+};
 use proptest::prelude::*;
 
 /// Share of Σ|w·x| that a product in f32 may be off.
@@ -145,6 +148,42 @@ fn packing_loses_nothing() {
             }
         }
     }
+}
+
+/// A matrix with its low bits apart gives the same products, and its high bits a good shortlist.
+#[test]
+fn a_split_matrix_gives_the_same_products_and_a_shortlist() {
+    let mut rng = Rng::new(11);
+    for (dtype, blocks) in [(DType::Q8_0, 18), (DType::Q8_0, 3), (DType::Q6_K, 2)] {
+        // Scales of one size, as heads of models have.
+        let values: Vec<f32> = rng.vector(701 * blocks * dtype.block_len());
+        let w = Weights::quantized(dtype, 701, blocks * dtype.block_len(), &values);
+        let x = rng.vector(5 * w.cols);
+        for isa in Isa::available() {
+            let split = Packed::split(isa, pool(2), &mut Memory::default(), &w.matrix()).unwrap();
+            let mut activations = Activations::default();
+            activations.set(isa, &x, w.cols, [split.layout()]);
+            let mut all = vec![f32::NAN; 5 * w.rows];
+            matmul(isa, pool(2), &kernels::Weights::Packed(&split), &activations, &mut all);
+            assert_same_bits(isa.name(), &all, &run(isa, 1, &w, &x));
+            for (x, exact) in x.chunks_exact(w.cols).zip(all.chunks_exact(w.rows)) {
+                activations.set(isa, x, w.cols, [split.layout()]);
+                let mut out = vec![f32::NAN; w.rows];
+                let count =
+                    matvec_shortlist(isa, pool(2), &split, &activations, 0.0, 8.0, &mut out);
+                assert!(count > 0 && count < w.rows / 4, "{} {dtype}: {count}", isa.name());
+                assert_eq!(out.iter().zip(exact).filter(|(a, b)| a == b).count(), count);
+                let largest = |x: &[f32]| (0..x.len()).max_by(|&a, &b| x[a].total_cmp(&x[b]));
+                assert_eq!(largest(&out), largest(exact), "{} {dtype}", isa.name());
+                // Nothing but the rounding of the low bits separates the two.
+                let size = exact.iter().map(|x| x * x).sum::<f32>();
+                let error = out.iter().zip(exact).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+                assert!(error < 0.02 * size, "{} {dtype}: {error} of {size}", isa.name());
+            }
+        }
+    }
+    let w = Weights::random(DType::Q4_1, 2, 64, &mut rng);
+    assert!(Packed::split(Isa::SCALAR, pool(1), &mut Memory::default(), &w.matrix()).is_none());
 }
 
 /// Buffers that held a larger batch leave no trace in a smaller one.

@@ -1,6 +1,6 @@
 //! The naive reference, and random inputs for it.
 
-use fewron_kernels::{DType, Isa, Matrix, Packed, Pool};
+use fewron_kernels::{DType, Isa, Matrix, Memory, Packed, Pool};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -125,6 +125,41 @@ impl Weights {
         Self::new(dtype, rows, cols, bytes)
     }
 
+    /// Values rounded to Q8_0, or to Q6_K with one scale for all.
+    pub fn quantized(dtype: DType, rows: usize, cols: usize, values: &[f32]) -> Self {
+        let blocks = values.chunks_exact(dtype.block_len());
+        let bytes = blocks.flat_map(|block| match dtype {
+            DType::Q8_0 => {
+                let largest = block.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+                let d = f16::from_f32(largest / 127.0);
+                let q = block.iter().map(|x| (x / d.to_f32()).round() as i8 as u8);
+                d.to_le_bytes().into_iter().chain(q).collect::<Vec<u8>>()
+            }
+            DType::Q6_K => {
+                let q: Vec<u8> = block
+                    .iter()
+                    .map(|x| ((x * 31.0).round().clamp(-32.0, 31.0) as i8 + 32) as u8)
+                    .collect();
+                let mut out = vec![0; dtype.block_bytes()];
+                for half in 0..2 {
+                    for l in 0..32 {
+                        let q = |part: usize| q[half * 128 + part * 32 + l];
+                        out[half * 64 + l] = (q(0) & 15) | (q(2) << 4);
+                        out[half * 64 + 32 + l] = (q(1) & 15) | (q(3) << 4);
+                        let high =
+                            (q(0) >> 4) | (q(1) >> 4 << 2) | (q(2) >> 4 << 4) | (q(3) >> 4 << 6);
+                        out[128 + half * 32 + l] = high;
+                    }
+                }
+                out[192..208].fill(1);
+                out[208..210].copy_from_slice(&f16::from_f32(1.0 / 31.0).to_le_bytes());
+                out
+            }
+            _ => unreachable!("types with many bits"),
+        });
+        Self::new(dtype, rows, cols, bytes.collect())
+    }
+
     pub fn new(dtype: DType, rows: usize, cols: usize, bytes: Vec<u8>) -> Self {
         let mut values = vec![0.0; rows * cols];
         let matrix = Matrix::new(dtype, rows, cols, &bytes).unwrap();
@@ -144,7 +179,12 @@ impl Weights {
     /// The matrix as products take it, given to `f`.
     pub fn with_packed<T>(&self, isa: Isa, f: impl FnOnce(fewron_kernels::Weights) -> T) -> T {
         if self.dtype.is_quantized() {
-            f(fewron_kernels::Weights::Packed(&Packed::new(isa, pool(2), &self.matrix())))
+            f(fewron_kernels::Weights::Packed(&Packed::new(
+                isa,
+                pool(2),
+                &mut Memory::default(),
+                &self.matrix(),
+            )))
         } else {
             f(fewron_kernels::Weights::File(self.matrix()))
         }

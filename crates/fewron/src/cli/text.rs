@@ -65,6 +65,9 @@ pub(crate) struct SamplingArgs {
     /// Divide the logits of tokens that were there already (1: off)
     #[arg(long, value_name = "X", default_value = "1", value_parser = parse_positive)]
     pub(crate) repetition_penalty: f32,
+    /// Compute every logit exactly, not only those that can matter to the choice
+    #[arg(long)]
+    pub(crate) exact_head: bool,
     /// Seed of the sampler
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
