@@ -248,6 +248,18 @@ impl Session {
         x
     }
 
+    /// The logits of residual streams behind the last block (see [`crate::Site::ResidFinal`]),
+    /// `[tokens, hidden]`: of all of them, or of one by [`Logits::Shortlist`].
+    ///
+    /// # Panics
+    /// When `resid` is not made of whole rows, or not one row for a shortlist.
+    pub fn logits_of(&mut self, resid: &[f32], wanted: Logits) -> &[f32] {
+        let model = Arc::clone(&self.model);
+        self.logits.clear();
+        self.push_logits(&model, resid, wanted);
+        &self.logits
+    }
+
     fn push_logits(&mut self, model: &Model, x: &[f32], wanted: Logits) {
         let config = model.config();
         self.normed.resize(x.len(), 0.0);
