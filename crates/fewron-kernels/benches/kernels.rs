@@ -47,7 +47,7 @@ fn product(bencher: Bencher, name: &str, dtype: DType, rows: usize, cols: usize,
     let packed = Packed::new(isa, &pool, &mut Memory::default(), &matrix);
     let matrix = Weights::Packed(&packed);
     let mut x = Activations::default();
-    x.set(isa, &vector(tokens * cols), cols, matrix.layout());
+    x.set(isa, &pool, &vector(tokens * cols), cols, matrix.layout());
     let mut out = vec![0.0; tokens * rows];
     bencher.counter(BytesCount::new(bytes.len())).bench_local(|| {
         matmul(isa, &pool, &matrix, black_box(&x), &mut out);
@@ -83,7 +83,7 @@ fn neuron_major_dense(bencher: Bencher, name: &str) {
     let (down, o, mut y) = (down(isa), vector(1536), vec![0.0; 576]);
     let mut x = Activations::default();
     bencher.counter(BytesCount::new(down.bytes())).bench_local(|| {
-        x.set(isa, black_box(&o), 1536, down.layout());
+        x.set(isa, &pool, black_box(&o), 1536, down.layout());
         down.forward(isa, &pool, &x, &mut y);
         black_box(y[0])
     });
@@ -99,7 +99,7 @@ fn neuron_major_fifth(bencher: Bencher, name: &str) {
     let bytes = down.bytes() * active.len() / down.neurons();
     let mut x = Activations::default();
     bencher.counter(BytesCount::new(bytes)).bench_local(|| {
-        x.set_sparse(isa, black_box(&active), black_box(&o), 1536, down.layout());
+        x.set_sparse(isa, &pool, black_box(&active), black_box(&o), 1536, down.layout());
         down.forward(isa, &pool, &x, &mut y);
         black_box(y[0])
     });

@@ -2,6 +2,7 @@
 
 use crate::format::LANES;
 use crate::isa::{Arch, Isa, multiversion};
+use crate::pool::{Pool, SharedSlice};
 
 /// Elements that share a scale in the 8-bit form.
 const BLOCK: usize = 32;
@@ -45,6 +46,7 @@ impl Activations {
     pub fn set(
         &mut self,
         isa: Isa,
+        pool: &Pool,
         x: &[f32],
         cols: usize,
         layouts: impl IntoIterator<Item = Layout>,
@@ -53,7 +55,7 @@ impl Activations {
         self.cols = cols;
         self.x.clear();
         self.x.extend_from_slice(x);
-        self.prepare(isa, layouts);
+        self.prepare(isa, pool, layouts);
     }
 
     /// Takes over one vector of `cols` elements that are 0 but for `values` at `indices`.
@@ -64,6 +66,7 @@ impl Activations {
     pub fn set_sparse(
         &mut self,
         isa: Isa,
+        pool: &Pool,
         indices: &[u32],
         values: &[f32],
         cols: usize,
@@ -77,11 +80,11 @@ impl Activations {
         for (&index, &value) in indices.iter().zip(values) {
             self.x[index as usize] = value;
         }
-        self.prepare(isa, layouts);
+        self.prepare(isa, pool, layouts);
     }
 
     /// Makes the 8-bit forms of `x`.
-    fn prepare(&mut self, isa: Isa, layouts: impl IntoIterator<Item = Layout>) {
+    fn prepare(&mut self, isa: Isa, pool: &Pool, layouts: impl IntoIterator<Item = Layout>) {
         let cols = self.cols;
         self.tokens = self.x.len() / cols;
         self.used = 0;
@@ -93,12 +96,17 @@ impl Activations {
                 let blocks = cols.div_ceil(BLOCK);
                 self.q.resize(self.tokens * blocks * BLOCK, 0);
                 self.scales.resize(self.tokens * blocks, 0.0);
-                quantize(isa, &self.x, cols, &mut self.q, &mut self.scales);
+                let (x, scales) = (&self.x, SharedSlice::new(&mut self.scales));
+                pool.rows(&mut self.q, blocks * BLOCK, |token, q| {
+                    // SAFETY: a token belongs to one thread.
+                    let scales = unsafe { scales.range(token * blocks..(token + 1) * blocks) };
+                    quantize(isa, &x[token * cols..][..cols], q, scales);
+                });
             }
             if self.used == self.forms.len() {
                 self.forms.push(Quantized::default());
             }
-            self.forms[self.used].set(isa, layout, self.tokens, cols, &self.q, &self.scales);
+            self.forms[self.used].set(isa, pool, layout, self.tokens, cols, &self.q, &self.scales);
             self.used += 1;
         }
     }
@@ -149,9 +157,11 @@ pub(crate) struct Token<'a> {
 }
 
 impl Quantized {
+    #[allow(clippy::too_many_arguments)]
     fn set(
         &mut self,
         isa: Isa,
+        pool: &Pool,
         layout: Layout,
         tokens: usize,
         cols: usize,
@@ -168,20 +178,15 @@ impl Quantized {
         self.scales.resize(tokens * self.places, 0.0);
         self.sums.clear();
         self.sums.resize(tokens * self.places, 0.0);
-        let blocks = cols.div_ceil(BLOCK);
-        for token in 0..tokens {
+        let (blocks, places) = (cols.div_ceil(BLOCK), self.places);
+        let shared = (SharedSlice::new(&mut self.scales), SharedSlice::new(&mut self.sums));
+        pool.rows(&mut self.q, places * sub, |token, out| {
             let q = &q[token * blocks * BLOCK..][..blocks * BLOCK];
-            let scales = &scales[token * blocks..][..blocks];
-            let places = token * self.places..(token + 1) * self.places;
-            let out = &mut self.q[places.start * sub..places.end * sub];
-            block_sums(
-                isa,
-                q,
-                scales,
-                sub,
-                &mut self.scales[places.clone()],
-                &mut self.sums[places],
-            );
+            let from = &scales[token * blocks..][..blocks];
+            let range = token * places..(token + 1) * places;
+            // SAFETY: a token belongs to one thread.
+            let (scales, sums) = unsafe { (shared.0.range(range.clone()), shared.1.range(range)) };
+            block_sums(isa, q, from, sub, scales, sums);
             match order {
                 Order::Plain => {
                     for (out, &q) in out.iter_mut().zip(q) {
@@ -190,7 +195,7 @@ impl Quantized {
                 }
                 Order::Lanes => to_lanes(isa, q, sub, out),
             }
-        }
+        });
     }
 
     #[inline(always)]
@@ -271,35 +276,31 @@ fn to_lanes_body<A: Arch>(q: &[i8], sub: usize, out: &mut [u8]) {
 }
 
 multiversion! {
-    /// 8-bit integers of each row of `x`, and a scale for each block of 32.
-    fn quantize(x: &[f32], cols: usize, q: &mut [i8], scales: &mut [f32]) = quantize_body;
+    /// 8-bit integers of a vector, padded to whole blocks, and a scale for each block of 32.
+    fn quantize(x: &[f32], q: &mut [i8], scales: &mut [f32]) = quantize_body;
 }
 
 #[inline(always)]
-fn quantize_body<A: Arch>(x: &[f32], cols: usize, q: &mut [i8], scales: &mut [f32]) {
-    let blocks = cols.div_ceil(BLOCK);
-    let rows = x.chunks_exact(cols).zip(q.chunks_exact_mut(blocks * BLOCK));
-    for ((x, q), scales) in rows.zip(scales.chunks_exact_mut(blocks)) {
-        let mut block = [0.0f32; BLOCK];
-        let outputs = q.as_chunks_mut::<BLOCK>().0.iter_mut().zip(scales);
-        for ((q, scale), x) in outputs.zip(x.chunks(BLOCK)) {
-            block[..x.len()].copy_from_slice(x);
-            block[x.len()..].fill(0.0);
-            let mut sizes = [0.0f32; BLOCK];
-            for k in 0..BLOCK {
-                sizes[k] = block[k].abs();
-            }
-            for half in [16, 8, 4, 2, 1] {
-                for k in 0..half {
-                    sizes[k] = if sizes[k + half] > sizes[k] { sizes[k + half] } else { sizes[k] };
-                }
-            }
-            let largest = sizes[0];
-            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-            for k in 0..BLOCK {
-                q[k] = (block[k] * inverse).round_ties_even() as i8;
-            }
-            *scale = largest / 127.0;
+fn quantize_body<A: Arch>(x: &[f32], q: &mut [i8], scales: &mut [f32]) {
+    let mut block = [0.0f32; BLOCK];
+    let outputs = q.as_chunks_mut::<BLOCK>().0.iter_mut().zip(scales);
+    for ((q, scale), x) in outputs.zip(x.chunks(BLOCK)) {
+        block[..x.len()].copy_from_slice(x);
+        block[x.len()..].fill(0.0);
+        let mut sizes = [0.0f32; BLOCK];
+        for k in 0..BLOCK {
+            sizes[k] = block[k].abs();
         }
+        for half in [16, 8, 4, 2, 1] {
+            for k in 0..half {
+                sizes[k] = if sizes[k + half] > sizes[k] { sizes[k + half] } else { sizes[k] };
+            }
+        }
+        let largest = sizes[0];
+        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        for k in 0..BLOCK {
+            q[k] = (block[k] * inverse).round_ties_even() as i8;
+        }
+        *scale = largest / 127.0;
     }
 }

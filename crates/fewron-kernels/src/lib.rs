@@ -12,6 +12,7 @@
 #![allow(clippy::needless_range_loop)]
 
 mod activations;
+mod attention;
 mod dtype;
 mod format;
 mod gemm;
@@ -28,6 +29,7 @@ mod vector;
 mod x86;
 
 pub use activations::{Activations, Layout};
+pub use attention::{AttentionScratch, KvPage, KvShape, KvType, Query, attend};
 pub use dtype::DType;
 pub use isa::{Isa, UnknownIsa};
 pub use matmul::{Matrix, Weights, matmul, matmul_transposed, matvec_rows, matvec_shortlist};

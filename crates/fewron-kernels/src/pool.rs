@@ -93,11 +93,33 @@ impl Pool {
     pub fn split(&self, len: usize, align: usize, f: impl Fn(std::ops::Range<usize>) + Sync) {
         let units = len.div_ceil(align);
         let threads = self.threads();
+        if units <= 1 || threads == 1 {
+            if len > 0 {
+                f(0..len);
+            }
+            return;
+        }
         self.run(|index| {
             let start = (units * index / threads * align).min(len);
             let end = (units * (index + 1) / threads * align).min(len);
             if start < end {
                 f(start..end);
+            }
+        });
+    }
+
+    /// Calls `f(index, row)` for the rows of `len` elements of `data`, spread over the threads.
+    ///
+    /// # Panics
+    /// When `data` is not made of whole rows.
+    pub fn rows<T: Send>(&self, data: &mut [T], len: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+        assert!(len > 0 && data.len().is_multiple_of(len), "data is whole rows of {len}");
+        let rows = data.len() / len;
+        let shared = SharedSlice::new(data);
+        self.split(rows, 1, |range| {
+            for row in range {
+                // SAFETY: rows do not overlap.
+                f(row, unsafe { shared.range(row * len..(row + 1) * len) });
             }
         });
     }

@@ -159,7 +159,7 @@ multiversion! {
 }
 
 #[inline(always)]
-fn softmax_body<A: Arch>(x: &mut [f32]) {
+pub(crate) fn softmax_body<A: Arch>(x: &mut [f32]) {
     let largest = max_body::<A>(x);
     let mut lanes = [0.0; LANES];
     for chunk in x.chunks_mut(LANES) {

@@ -1,80 +1,39 @@
-//! Attention of one query over the past and its own token, forward and backward.
+//! Attention of one query over the past and its own token, backward.
 
 use crate::config::ModelConfig;
-use crate::kv_cache::LayerCache;
 use fewron_kernels::{Isa, axpy, dot, softmax};
 
-/// What a head of one token attends to: cached rows of past positions, then the token's own key
-/// and value.
+/// What a head of one token attends to: rows of past positions, then the token's own key and value.
 pub(crate) struct Past<'a> {
-    pub(crate) cache: &'a LayerCache,
+    /// `[positions, kv_width]`.
+    pub(crate) keys: &'a [f32],
+    pub(crate) values: &'a [f32],
     pub(crate) own_key: &'a [f32],
     pub(crate) own_value: &'a [f32],
-    /// First visible position and the token's own.
-    pub(crate) start: usize,
-    pub(crate) position: usize,
 }
 
 impl Past<'_> {
-    /// Keys that a head sees, its token's own last.
-    fn keys(&self, config: &ModelConfig, head: usize) -> impl Iterator<Item = &[f32]> {
-        let (at, dim) = kv_place(config, head);
-        let past = self.cache.keys(self.start..self.position);
-        past.chain(std::iter::once(self.own_key)).map(move |row| &row[at..at + dim])
-    }
-
-    /// Values that a head sees, its token's own last.
-    fn values(&self, config: &ModelConfig, head: usize) -> impl Iterator<Item = &[f32]> {
-        let (at, dim) = kv_place(config, head);
-        let past = self.cache.values(self.start..self.position);
-        past.chain(std::iter::once(self.own_value)).map(move |row| &row[at..at + dim])
-    }
-
-    fn len(&self) -> usize {
-        self.position - self.start + 1
+    /// Rows of a query head, its token's own last.
+    fn rows<'a>(
+        config: &ModelConfig,
+        head: usize,
+        past: &'a [f32],
+        own: &'a [f32],
+    ) -> impl Iterator<Item = &'a [f32]> {
+        let (at, dim) = (kv_head(config, head) * config.head_dim, config.head_dim);
+        let past = past.chunks_exact(config.kv_width());
+        past.chain(std::iter::once(own)).map(move |row| &row[at..at + dim])
     }
 }
 
-/// Where the key and value of a query head lie in their rows, and how wide they are.
-fn kv_place(config: &ModelConfig, head: usize) -> (usize, usize) {
-    (head / (config.heads / config.kv_heads) * config.head_dim, config.head_dim)
+/// The head of keys and values that a query head looks at.
+pub(crate) fn kv_head(config: &ModelConfig, head: usize) -> usize {
+    head / (config.heads / config.kv_heads)
 }
 
 /// First position that a token may attend to.
 pub(crate) fn window_start(window: Option<usize>, position: usize) -> usize {
     window.map_or(0, |window| (position + 1).saturating_sub(window))
-}
-
-/// Attention weights of one head: softmax over q·k / √d, `weights` has one entry for each row.
-fn weights(
-    isa: Isa,
-    config: &ModelConfig,
-    head: usize,
-    q: &[f32],
-    past: &Past,
-    out: &mut Vec<f32>,
-) {
-    out.clear();
-    out.reserve(past.len());
-    out.extend(past.keys(config, head).map(|key| dot(isa, q, key) * config.attention_scale));
-    softmax(isa, out);
-}
-
-/// z = Σ p_t · v_t for one head; `scores` is scratch.
-pub(crate) fn attend(
-    isa: Isa,
-    config: &ModelConfig,
-    head: usize,
-    q: &[f32],
-    past: &Past,
-    scores: &mut Vec<f32>,
-    z: &mut [f32],
-) {
-    weights(isa, config, head, q, past, scores);
-    z.fill(0.0);
-    for (&p, value) in scores.iter().zip(past.values(config, head)) {
-        axpy(isa, p, value, z);
-    }
 }
 
 /// Gradients of one head for `dz` = ∂L/∂z. The past is a constant: `dq` is set, and the token's own
@@ -91,13 +50,15 @@ pub(crate) fn attend_backward(
     dk: &mut [f32],
     dv: &mut [f32],
 ) {
-    let mut p = Vec::new();
-    weights(isa, config, head, q, past, &mut p);
-    let dp: Vec<f32> = past.values(config, head).map(|value| dot(isa, dz, value)).collect();
+    let keys = || Past::rows(config, head, past.keys, past.own_key);
+    let values = Past::rows(config, head, past.values, past.own_value);
+    let mut p: Vec<f32> = keys().map(|key| dot(isa, q, key) * config.attention_scale).collect();
+    softmax(isa, &mut p);
+    let dp: Vec<f32> = values.map(|value| dot(isa, dz, value)).collect();
     let mean: f32 = p.iter().zip(&dp).map(|(p, dp)| p * dp).sum();
     dq.fill(0.0);
     let mut own = 0.0;
-    for ((&p, &dp), key) in p.iter().zip(&dp).zip(past.keys(config, head)) {
+    for ((&p, &dp), key) in p.iter().zip(&dp).zip(keys()) {
         own = p * (dp - mean) * config.attention_scale;
         axpy(isa, own, key, dq);
     }

@@ -178,17 +178,18 @@ impl Backward<'_> {
         let (dim, width, kv) = (config.head_dim, config.query_width(), config.kv_width());
         let t = &self.trace.layers[layer];
         let tokens = self.trace.positions.len();
-        let cache = self.cache.layer(layer);
+        let end = self.trace.positions.iter().max().map_or(0, |&position| position);
+        let (keys, values) = self.cache.rows(layer, 0..end);
         let mut dq = vec![0.0; tokens * width];
         let (mut dk, mut dv) = (vec![0.0; tokens * kv], vec![0.0; tokens * kv]);
         let group = config.heads / config.kv_heads;
         for (token, &position) in self.trace.positions.iter().enumerate() {
+            let seen = window_start(config.layers[layer].window, position) * kv..position * kv;
             let past = Past {
-                cache,
+                keys: &keys[seen.clone()],
+                values: &values[seen],
                 own_key: &t.k[token * kv..][..kv],
                 own_value: &t.v[token * kv..][..kv],
-                start: window_start(config.layers[layer].window, position),
-                position,
             };
             for head in 0..config.heads {
                 let at = token * width + head * dim..token * width + (head + 1) * dim;

@@ -1,13 +1,20 @@
 //! The forward pass of a batch through the blocks.
 
-use crate::attention::{Past, attend, window_start};
-use crate::kv_cache::{KvCache, LayerCache};
+use crate::attention::{kv_head, window_start};
+use crate::kv_cache::KvCache;
 use crate::mask::{Choice, MaskSource};
 use crate::model::{Layer, Model, Weight};
 use crate::probe::{Probe, Site};
 use crate::rope::Rope;
 use crate::session::Resume;
-use fewron_kernels::{Activations, Pool, activate, matmul, matvec_rows, rms_norm};
+use fewron_kernels::{
+    Activations, AttentionScratch, KvPage, Pool, Query, activate, attend, matmul, matvec_rows,
+    rms_norm,
+};
+use std::sync::Arc;
+
+/// Tokens whose queries of one head are one piece of work.
+const TOKENS_OF_A_HEAD: usize = 16;
 
 /// Buffers of a forward pass; kept between passes.
 #[derive(Default)]
@@ -40,11 +47,12 @@ pub(crate) enum Texts<'a> {
 
 impl Texts<'_> {
     /// Lets the keys and values of a layer join the caches.
-    fn extend(&mut self, layer: usize, width: usize, keys: &[f32], values: &[f32]) {
+    fn extend(&mut self, layer: usize, keys: &[f32], values: &[f32]) {
         match self {
             Texts::Append(cache) => cache.extend(layer, keys, values),
             Texts::Alternatives(_) => {}
             Texts::Each(caches) => {
+                let width = caches.first().map_or(1, |cache| cache.shape().width());
                 let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
                 for (cache, (key, value)) in caches.iter_mut().zip(rows) {
                     cache.extend(layer, key, value);
@@ -53,13 +61,27 @@ impl Texts<'_> {
         }
     }
 
-    /// The past of a token.
-    fn layer(&self, layer: usize, token: usize) -> &LayerCache {
+    /// Whether the tokens are in the caches themselves.
+    fn appended(&self) -> bool {
+        !matches!(self, Texts::Alternatives(_))
+    }
+
+    /// Whether all tokens see the same pages.
+    fn is_one(&self) -> bool {
+        !matches!(self, Texts::Each(_))
+    }
+
+    fn cache(&self, token: usize) -> &KvCache {
         match self {
-            Texts::Append(cache) => cache.layer(layer),
-            Texts::Alternatives(cache) => cache.layer(layer),
-            Texts::Each(caches) => caches[token].layer(layer),
+            Texts::Append(cache) => cache,
+            Texts::Alternatives(cache) => cache,
+            Texts::Each(caches) => &caches[token],
         }
+    }
+
+    /// The pages of a token's text.
+    fn layer(&self, layer: usize, token: usize) -> &[Arc<KvPage>] {
+        self.cache(token).layer(layer)
     }
 }
 
@@ -137,16 +159,16 @@ impl Pass<'_> {
         let eps = self.model.config().norm_eps;
         let s = &mut *self.scratch;
         s.norm.resize(x.len(), 0.0);
-        for (x, out) in x.chunks_exact(hidden).zip(s.norm.chunks_exact_mut(hidden)) {
-            rms_norm(isa, x, norm, eps, out);
-        }
-        s.input.set(isa, &s.norm, hidden, weights.iter().filter_map(|w| w.layout()));
+        self.pool.rows(&mut s.norm[..x.len()], hidden, |token, out| {
+            rms_norm(isa, &x[token * hidden..][..hidden], norm, eps, out);
+        });
+        s.input.set(isa, self.pool, &s.norm, hidden, weights.iter().filter_map(|w| w.layout()));
     }
 
     /// Head outputs of a layer into `scratch.z`, with the heads that are off set to zero.
     fn attention(&mut self, layer: usize, x: &[f32]) {
         let model = self.model;
-        let (config, l) = (model.config(), &model.layers[layer]);
+        let l = &model.layers[layer];
         self.observe(Site::ResidPre, layer, x);
         self.normed_input(x, &l.attn_norm, &[&l.q_proj, &l.k_proj, &l.v_proj]);
         let heads = self.choose_heads(layer);
@@ -166,7 +188,7 @@ impl Pass<'_> {
         self.observe(Site::Query, layer, &q);
         self.observe(Site::Key, layer, &k);
         self.observe(Site::Value, layer, &v);
-        self.texts.extend(layer, config.kv_width(), &k, &v);
+        self.texts.extend(layer, &k, &v);
         self.heads(layer, &heads, &q, &k, &v);
         (self.scratch.q, self.scratch.k, self.scratch.v) = (q, k, v);
         let z = std::mem::take(&mut self.scratch.z);
@@ -229,22 +251,45 @@ impl Pass<'_> {
         let (dim, width, kv) = (config.head_dim, config.query_width(), config.kv_width());
         self.scratch.z.clear();
         self.scratch.z.resize(self.positions.len() * width, 0.0);
-        let isa = self.model.isa();
+        let (isa, positions) = (self.model.isa(), self.positions);
         let window = config.layers[layer].window;
-        let texts = &self.texts;
-        let run = |job: usize, scores: &mut Vec<f32>, z: &mut [f32]| {
+        let (texts, shape) = (&self.texts, self.texts.cache(0).shape());
+        let own = !self.texts.appended();
+        let query = |&job: &usize| {
             let (token, head) = (job / config.heads, job % config.heads);
-            let position = self.positions[token];
-            let past = Past {
-                cache: texts.layer(layer, token),
-                own_key: &k[token * kv..][..kv],
-                own_value: &v[token * kv..][..kv],
-                start: window_start(window, position),
-                position,
+            let at = token * kv + kv_head(config, head) * dim;
+            let position = positions[token];
+            let (first, last) = match (own, position) {
+                (false, _) => (window_start(window, position), position),
+                // None: the first lies behind the last.
+                (true, 0) => (1, 0),
+                (true, _) => (window_start(window, position), position - 1),
             };
-            attend(isa, config, head, &q[token * width + head * dim..][..dim], &past, scores, z);
+            let own = own.then(|| (&k[at..at + dim], &v[at..at + dim]));
+            Query { q: &q[job * dim..][..dim], first, last, own }
         };
-        self.pool.chunks(&mut self.scratch.z, dim, &chosen.jobs, run);
+        // Tokens of one text share the reading of its pages, head by head.
+        let most = if texts.is_one() { TOKENS_OF_A_HEAD } else { 1 };
+        let mut jobs = chosen.jobs.clone();
+        jobs.sort_by_key(|job| job % config.heads);
+        let by_head = jobs.chunk_by(|a, b| a % config.heads == b % config.heads);
+        let items: Vec<&[usize]> = by_head.flat_map(|jobs| jobs.chunks(most)).collect();
+        let indices: Vec<usize> = (0..items.len()).collect();
+        let mut out = vec![0.0; items.len() * most * dim];
+        let run = |item: usize, scratch: &mut AttentionScratch, z: &mut [f32]| {
+            let jobs = items[item];
+            let queries: Vec<Query> = jobs.iter().map(query).collect();
+            let (token, head) = (jobs[0] / config.heads, jobs[0] % config.heads);
+            let (pages, head) = (texts.layer(layer, token), kv_head(config, head));
+            let z = &mut z[..jobs.len() * dim];
+            attend(isa, shape, pages, head, config.attention_scale, &queries, scratch, z);
+        };
+        self.pool.chunks(&mut out, most * dim, &indices, run);
+        for (jobs, out) in items.iter().zip(out.chunks_exact(most * dim)) {
+            for (&job, z) in jobs.iter().zip(out.chunks_exact(dim)) {
+                self.scratch.z[job * dim..][..dim].copy_from_slice(z);
+            }
+        }
         for &token in &chosen.by_output {
             let z = &mut self.scratch.z[token * width..][..width];
             self.scratch.kept.clear();
@@ -260,7 +305,7 @@ impl Pass<'_> {
     pub(crate) fn attention_output(&mut self, layer: usize, x: &mut [f32]) {
         let (model, l) = (self.model, &self.model.layers[layer]);
         let s = &mut *self.scratch;
-        s.input.set(model.isa(), &s.z, model.config().query_width(), l.o_proj.layout());
+        s.input.set(model.isa(), self.pool, &s.z, model.config().query_width(), l.o_proj.layout());
         s.out.resize(x.len(), 0.0);
         l.o_proj.forward(model.isa(), self.pool, &s.input, &mut s.out);
         self.join(Site::AttentionOut, layer, l.attn_post_norm.as_deref(), x);
@@ -340,8 +385,12 @@ impl Pass<'_> {
         project(model, self.pool, &l.gate_proj, &s.input, &mut s.gate);
         project(model, self.pool, &l.up_proj, &s.input, &mut s.up);
         s.post.resize(s.gate.len(), 0.0);
-        activate(model.isa(), model.config().activation, &s.gate, &mut s.post);
-        s.post.iter_mut().zip(&s.up).for_each(|(h, up)| *h *= up);
+        let (neurons, gate, up) = (model.config().intermediate, &s.gate, &s.up);
+        self.pool.rows(&mut s.post, neurons, |token, post| {
+            let row = token * neurons..(token + 1) * neurons;
+            activate(model.isa(), model.config().activation, &gate[row.clone()], post);
+            post.iter_mut().zip(&up[row]).for_each(|(h, up)| *h *= up);
+        });
         let (gate, up) = (std::mem::take(&mut s.gate), std::mem::take(&mut s.up));
         self.observe(Site::Gate, layer, &gate);
         self.observe(Site::Up, layer, &up);
@@ -413,9 +462,9 @@ impl Pass<'_> {
         s.out.resize(x.len(), 0.0);
         let neurons = self.model.config().intermediate;
         if s.sparse {
-            s.input.set_sparse(isa, &s.kept, &s.post, neurons, l.down_proj.layout());
+            s.input.set_sparse(isa, self.pool, &s.kept, &s.post, neurons, l.down_proj.layout());
         } else {
-            s.input.set(isa, &s.post, neurons, l.down_proj.layout());
+            s.input.set(isa, self.pool, &s.post, neurons, l.down_proj.layout());
         }
         l.down_proj.forward(isa, self.pool, &s.input, &mut s.out);
         self.join(Site::MlpOut, layer, l.mlp_post_norm.as_deref(), x);

@@ -1,39 +1,29 @@
 //! Keys and values of past tokens.
 
+use fewron_kernels::{KvPage, KvShape};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Positions of a page.
-const PAGE: usize = 16;
-
-/// Keys (after norm and RoPE) and values of a text, for every layer, in f32.
+/// Keys (after norm and RoPE) and values of a text, for every layer.
 ///
 /// Grows page by page. A clone shares the pages of its origin until one of the two writes to them,
 /// so texts with a common beginning keep it once.
 #[derive(Clone)]
 pub struct KvCache {
-    width: usize,
+    shape: KvShape,
     layers: Vec<LayerCache>,
 }
 
-/// One layer's rows of width `kv_width`.
+/// One layer's pages.
 #[derive(Clone, Default)]
 pub(crate) struct LayerCache {
-    width: usize,
     len: usize,
-    pages: Vec<Arc<Page>>,
-}
-
-#[derive(Clone)]
-struct Page {
-    keys: Box<[f32]>,
-    values: Box<[f32]>,
+    pages: Vec<Arc<KvPage>>,
 }
 
 impl KvCache {
-    pub(crate) fn new(layers: usize, width: usize) -> Self {
-        let layer = LayerCache { width, len: 0, pages: Vec::new() };
-        Self { width, layers: vec![layer; layers] }
+    pub(crate) fn new(layers: usize, shape: KvShape) -> Self {
+        Self { shape, layers: vec![LayerCache::default(); layers] }
     }
 
     /// Tokens of the text.
@@ -45,60 +35,58 @@ impl KvCache {
     pub fn truncate(&mut self, len: usize) {
         for layer in &mut self.layers {
             layer.len = layer.len.min(len);
-            layer.pages.truncate(layer.len.div_ceil(PAGE));
+            layer.pages.truncate(layer.len.div_ceil(KvPage::POSITIONS));
         }
+    }
+
+    /// Bytes of the text's pages, those that it shares included.
+    pub fn bytes(&self) -> usize {
+        let pages: usize = self.layers.iter().map(|layer| layer.pages.len()).sum();
+        pages * KvPage::bytes(&self.shape)
     }
 
     /// Appends rows to a layer.
     pub(crate) fn extend(&mut self, layer: usize, keys: &[f32], values: &[f32]) {
-        let width = self.width;
+        let (shape, width) = (&self.shape, self.shape.width());
         let layer = &mut self.layers[layer];
         for (key, value) in keys.chunks_exact(width).zip(values.chunks_exact(width)) {
-            let place = layer.len % PAGE * width;
-            if place == 0 {
-                let empty = || vec![0.0; PAGE * width].into_boxed_slice();
-                layer.pages.push(Arc::new(Page { keys: empty(), values: empty() }));
+            let slot = layer.len % KvPage::POSITIONS;
+            if slot == 0 {
+                layer.pages.push(Arc::new(KvPage::new(shape)));
             }
-            if let Some(page) = layer.pages.last_mut().map(Arc::make_mut) {
-                page.keys[place..place + width].copy_from_slice(key);
-                page.values[place..place + width].copy_from_slice(value);
+            if let Some(page) = layer.pages.last_mut() {
+                Arc::make_mut(page).write(shape, slot, key, value);
             }
             layer.len += 1;
         }
     }
 
-    pub(crate) fn layer(&self, layer: usize) -> &LayerCache {
-        &self.layers[layer]
-    }
-}
-
-impl LayerCache {
-    /// Keys of a range of positions, row after row.
-    pub(crate) fn keys(&self, range: Range<usize>) -> impl Iterator<Item = &[f32]> {
-        self.rows(range, |page| &page.keys)
+    pub(crate) fn shape(&self) -> &KvShape {
+        &self.shape
     }
 
-    /// Values of a range of positions, row after row.
-    pub(crate) fn values(&self, range: Range<usize>) -> impl Iterator<Item = &[f32]> {
-        self.rows(range, |page| &page.values)
+    pub(crate) fn layer(&self, layer: usize) -> &[Arc<KvPage>] {
+        &self.layers[layer].pages
     }
 
-    fn rows<'a>(
-        &'a self,
-        range: Range<usize>,
-        side: impl Fn(&'a Page) -> &'a [f32],
-    ) -> impl Iterator<Item = &'a [f32]> {
-        let pages = range.start / PAGE..range.end.div_ceil(PAGE);
-        let first = pages.start * PAGE;
-        let rows =
-            self.pages[pages].iter().flat_map(move |page| side(page).chunks_exact(self.width));
-        rows.skip(range.start - first).take(range.len())
+    /// Keys and values of a range of a layer's positions, in f32, row after row.
+    pub(crate) fn rows(&self, layer: usize, range: Range<usize>) -> (Vec<f32>, Vec<f32>) {
+        let width = self.shape.width();
+        let (mut keys, mut values) =
+            (vec![0.0; range.len() * width], vec![0.0; range.len() * width]);
+        let rows = keys.chunks_exact_mut(width).zip(values.chunks_exact_mut(width));
+        for (position, (key, value)) in range.zip(rows) {
+            let page = &self.layers[layer].pages[position / KvPage::POSITIONS];
+            page.read(&self.shape, position % KvPage::POSITIONS, key, value);
+        }
+        (keys, values)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fewron_kernels::KvType;
 
     fn row(value: usize) -> [f32; 2] {
         [value as f32, -(value as f32)]
@@ -111,23 +99,26 @@ mod tests {
     }
 
     fn keys(cache: &KvCache, range: Range<usize>) -> Vec<usize> {
-        cache.layer(0).keys(range).map(|key| key[0] as usize).collect()
+        cache.rows(0, range).0.chunks_exact(2).map(|key| key[0] as usize).collect()
+    }
+
+    fn cache() -> KvCache {
+        KvCache::new(1, KvShape { kind: KvType::F16, heads: 2, dim: 1 })
     }
 
     #[test]
     fn rows_come_back_across_pages() {
-        let mut cache = KvCache::new(1, 2);
+        let mut cache = cache();
         extend(&mut cache, 0..40);
         assert_eq!(cache.position(), 40);
         assert_eq!(keys(&cache, 13..37), (13..37).collect::<Vec<_>>());
         assert!(keys(&cache, 16..16).is_empty());
-        let values: Vec<f32> = cache.layer(0).values(31..33).map(|value| value[1]).collect();
-        assert_eq!(values, [-1031.0, -1032.0]);
+        assert_eq!(cache.rows(0, 31..33).1, [1031.0, -1031.0, 1032.0, -1032.0]);
     }
 
     #[test]
     fn a_clone_goes_its_own_way() {
-        let mut cache = KvCache::new(1, 2);
+        let mut cache = cache();
         extend(&mut cache, 0..20);
         let mut other = cache.clone();
         other.truncate(18);

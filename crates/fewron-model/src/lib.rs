@@ -24,7 +24,7 @@ mod trace;
 pub use backward::{Gradients, Stop};
 pub use config::{LayerConfig, ModelConfig, RopePairs};
 pub use error::ModelError;
-pub use fewron_kernels::Pool;
+pub use fewron_kernels::{KvType, Pool};
 pub use kv_cache::KvCache;
 pub use mask::{Choice, MaskSource};
 pub use model::{BytesPerToken, LayerBytes, Model};

@@ -8,7 +8,7 @@ use crate::mask::MaskSource;
 use crate::model::Model;
 use crate::probe::Probe;
 use crate::trace::Trace;
-use fewron_kernels::{Activations, Pool, matvec_shortlist, rms_norm};
+use fewron_kernels::{Activations, KvShape, KvType, Pool, matvec_shortlist, rms_norm};
 use std::sync::Arc;
 
 /// Tokens of a prompt that run as one batch.
@@ -53,10 +53,16 @@ pub struct Session {
 }
 
 impl Session {
-    /// An empty text. `pool` runs the kernels.
+    /// An empty text with keys and values in half precision. `pool` runs the kernels.
     pub fn new(model: Arc<Model>, pool: Arc<Pool>) -> Self {
+        Self::with_kv_type(model, pool, KvType::F16)
+    }
+
+    /// An empty text with keys and values of a given type.
+    pub fn with_kv_type(model: Arc<Model>, pool: Arc<Pool>, kind: KvType) -> Self {
         let config = model.config();
-        let cache = KvCache::new(config.layers.len(), config.kv_width());
+        let shape = KvShape { kind, heads: config.kv_heads, dim: config.head_dim };
+        let cache = KvCache::new(config.layers.len(), shape);
         Self {
             model,
             pool,
@@ -268,7 +274,7 @@ impl Session {
         {
             rms_norm(model.isa(), x, &model.output_norm, config.norm_eps, out);
         }
-        self.input.set(model.isa(), &self.normed, config.hidden, model.output.layout());
+        self.input.set(model.isa(), &self.pool, &self.normed, config.hidden, model.output.layout());
         if let (Logits::Shortlist(depth), Some(head)) = (wanted, model.split_head()) {
             self.logits.resize(config.vocab, 0.0);
             let (isa, x, out) = (model.isa(), &self.input, &mut self.logits);

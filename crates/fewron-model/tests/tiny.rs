@@ -5,7 +5,7 @@ mod goldens;
 
 use fewron_kernels::Isa;
 use fewron_model::gguf::Gguf;
-use fewron_model::{Choice, Logits, MaskSource, Model, Pool, Resume, Session, Stop, Trace};
+use fewron_model::{Choice, KvType, Logits, MaskSource, Model, Pool, Resume, Session, Stop, Trace};
 use goldens::{Goldens, assert_close};
 use std::sync::Arc;
 
@@ -14,7 +14,22 @@ const MODELS: [&str; 3] = ["tiny-llama", "tiny-llama-odd", "tiny-gemma3"];
 fn session(name: &str, isa: Isa, threads: usize) -> Session {
     let path = goldens::folder().join("tiny").join(format!("{name}.gguf"));
     let model = Model::with_isa(Gguf::open(&path).unwrap(), isa).unwrap();
-    Session::new(Arc::new(model), Arc::new(Pool::new(threads)))
+    Session::with_kv_type(Arc::new(model), Arc::new(Pool::new(threads)), KvType::F32)
+}
+
+/// Smaller keys and values cost little.
+#[test]
+fn kv_types_agree() {
+    for name in MODELS {
+        let goldens = Goldens::open(&format!("tiny/{name}.safetensors"));
+        let model = session(name, Isa::detect(), 1).model().clone();
+        for (kind, tolerance) in [(KvType::F16, 2e-3), (KvType::Q8, 3e-2)] {
+            let pool = Arc::new(Pool::new(2));
+            let mut session = Session::with_kv_type(Arc::clone(&model), pool, kind);
+            let logits = session.forward(&goldens.tokens(), None, None, Logits::All).unwrap();
+            assert_close(&format!("{name} {kind:?}"), logits, &goldens.f32("logits"), tolerance);
+        }
+    }
 }
 
 #[test]

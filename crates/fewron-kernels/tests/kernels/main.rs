@@ -2,6 +2,7 @@
 //! references in f64.
 #![allow(missing_docs)]
 
+mod attention;
 mod dequantize;
 mod matmul;
 mod naive;

@@ -14,7 +14,7 @@ fn run(isa: Isa, threads: usize, w: &Weights, x: &[f32]) -> Vec<f32> {
     let mut out = vec![f32::NAN; x.len() / w.cols * w.rows];
     let (cols, mut activations) = (w.cols, Activations::default());
     w.with_packed(isa, |w| {
-        activations.set(isa, x, cols, w.layout());
+        activations.set(isa, pool(2), x, cols, w.layout());
         matmul(isa, pool(threads), &w, &activations, &mut out);
     });
     out
@@ -24,7 +24,7 @@ fn run_rows(isa: Isa, threads: usize, w: &Weights, rows: &[u32], x: &[f32]) -> V
     let mut out = vec![f32::NAN; rows.len()];
     let mut activations = Activations::default();
     w.with_packed(isa, |packed| {
-        activations.set(isa, x, w.cols, packed.layout());
+        activations.set(isa, pool(2), x, w.cols, packed.layout());
         matvec_rows(isa, pool(threads), &packed, rows, &activations, &mut out);
     });
     out
@@ -162,12 +162,12 @@ fn a_split_matrix_gives_the_same_products_and_a_shortlist() {
         for isa in Isa::available() {
             let split = Packed::split(isa, pool(2), &mut Memory::default(), &w.matrix()).unwrap();
             let mut activations = Activations::default();
-            activations.set(isa, &x, w.cols, [split.layout()]);
+            activations.set(isa, pool(2), &x, w.cols, [split.layout()]);
             let mut all = vec![f32::NAN; 5 * w.rows];
             matmul(isa, pool(2), &kernels::Weights::Packed(&split), &activations, &mut all);
             assert_same_bits(isa.name(), &all, &run(isa, 1, &w, &x));
             for (x, exact) in x.chunks_exact(w.cols).zip(all.chunks_exact(w.rows)) {
-                activations.set(isa, x, w.cols, [split.layout()]);
+                activations.set(isa, pool(2), x, w.cols, [split.layout()]);
                 let mut out = vec![f32::NAN; w.rows];
                 let count =
                     matvec_shortlist(isa, pool(2), &split, &activations, 0.0, 8.0, &mut out);
@@ -194,13 +194,13 @@ fn activations_can_be_used_again() {
         let mut used = Activations::default();
         let larger = Weights::random(DType::Q8_0, 1, 512, &mut rng);
         let layout = larger.with_packed(isa, |w| w.layout());
-        used.set(isa, &rng.inputs(9 * 512), 512, layout);
+        used.set(isa, pool(2), &rng.inputs(9 * 512), 512, layout);
         for cols in [96, 32, 224] {
             let w = Weights::random(DType::Q4_1, 11, cols, &mut rng);
             let x = rng.inputs(2 * cols);
             let mut out = vec![f32::NAN; 2 * 11];
             w.with_packed(isa, |w| {
-                used.set(isa, &x, cols, w.layout());
+                used.set(isa, pool(2), &x, cols, w.layout());
                 matmul(isa, pool(1), &w, &used, &mut out);
             });
             assert_same_bits(isa.name(), &out, &run(isa, 1, &w, &x));
@@ -213,7 +213,7 @@ fn activations_can_be_used_again() {
 fn quantised_weights_refuse_plain_activations() {
     let w = Weights::random(DType::Q8_0, 2, 64, &mut Rng::new(1));
     let mut x = Activations::default();
-    x.set(Isa::SCALAR, &[1.0; 64], 64, None);
+    x.set(Isa::SCALAR, pool(2), &[1.0; 64], 64, None);
     w.with_packed(Isa::SCALAR, |w| matmul(Isa::SCALAR, pool(1), &w, &x, &mut [0.0; 2]));
 }
 
@@ -222,7 +222,7 @@ fn quantised_weights_refuse_plain_activations() {
 fn quantised_weights_are_not_read_from_the_file() {
     let w = Weights::random(DType::Q8_0, 2, 64, &mut Rng::new(1));
     let mut x = Activations::default();
-    x.set(Isa::SCALAR, &[1.0; 64], 64, None);
+    x.set(Isa::SCALAR, pool(2), &[1.0; 64], 64, None);
     let file = fewron_kernels::Weights::File(w.matrix());
     matmul(Isa::SCALAR, pool(1), &file, &x, &mut [0.0; 2]);
 }
@@ -232,6 +232,6 @@ fn quantised_weights_are_not_read_from_the_file() {
 fn inputs_of_another_width_are_refused() {
     let w = Weights::random(DType::F32, 2, 64, &mut Rng::new(1));
     let mut x = Activations::default();
-    x.set(Isa::SCALAR, &[1.0; 63], 63, None);
+    x.set(Isa::SCALAR, pool(2), &[1.0; 63], 63, None);
     w.with_packed(Isa::SCALAR, |w| matmul(Isa::SCALAR, pool(1), &w, &x, &mut [0.0; 2]));
 }

@@ -13,7 +13,7 @@ const TOLERANCE: f64 = 1e-5;
 fn forward(isa: Isa, threads: usize, w: &NeuronMajor, o: &[f32]) -> Vec<f32> {
     let mut y = vec![f32::NAN; o.len() / w.neurons() * w.outputs()];
     let mut activations = Activations::default();
-    activations.set(isa, o, w.neurons(), w.layout());
+    activations.set(isa, pool(2), o, w.neurons(), w.layout());
     w.forward(isa, pool(threads), &activations, &mut y);
     y
 }
@@ -21,7 +21,7 @@ fn forward(isa: Isa, threads: usize, w: &NeuronMajor, o: &[f32]) -> Vec<f32> {
 fn sparse(isa: Isa, threads: usize, w: &NeuronMajor, active: &[u32], o: &[f32]) -> Vec<f32> {
     let mut y = vec![f32::NAN; w.outputs()];
     let mut activations = Activations::default();
-    activations.set_sparse(isa, active, o, w.neurons(), w.layout());
+    activations.set_sparse(isa, pool(2), active, o, w.neurons(), w.layout());
     w.forward(isa, pool(threads), &activations, &mut y);
     y
 }
