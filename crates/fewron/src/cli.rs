@@ -1,5 +1,6 @@
 //! The command line: arguments and help. No behaviour.
 
+mod bench;
 mod study;
 mod text;
 mod values;
@@ -9,6 +10,7 @@ use std::num::NonZeroUsize;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub(crate) use bench::BenchArgs;
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
 pub(crate) use text::{ChatArgs, GenerateArgs, MaskArgs, PromptArgs, SamplingArgs, ScoreArgs};
 pub(crate) use values::{Policy, Protocol};
@@ -68,6 +70,9 @@ pub(crate) enum Command {
     /// Save attribution scores per sample, token, layer and neuron
     #[command(after_help = study::ATTRIBUTE_EXAMPLES)]
     Attribute(AttributeArgs),
+    /// Measure speed, dense and sparse side by side
+    #[command(after_help = bench::BENCH_EXAMPLES)]
+    Bench(BenchArgs),
     /// Draw a finished sweep as one HTML page
     #[command(after_help = study::REPORT_EXAMPLES)]
     Report(ReportArgs),

@@ -1,6 +1,7 @@
 //! One module per command.
 
 mod attribute;
+mod bench;
 mod chat;
 mod completions;
 mod demo;
@@ -29,6 +30,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Option<Outcome>> {
         Command::Score(args) => score::run(args, threads),
         Command::Sweep(args) => sweep::run(args, threads),
         Command::Attribute(args) => attribute::run(args, threads),
+        Command::Bench(args) => bench::run(args, threads),
         Command::Report(args) => report::run(args),
         Command::Demo(args) => demo::run(args, threads),
         Command::Completions(args) => completions::run(args),

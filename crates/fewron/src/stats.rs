@@ -63,7 +63,18 @@ fn speed(tokens: usize, time: Duration) -> String {
 
 /// The most resident memory this process has had, where the system tells (Linux: `VmHWM`).
 pub(crate) fn peak_memory_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+    peak_memory_bytes_of("self")
+}
+
+/// Makes [`peak_memory_bytes`] start anew from what is resident now; whether the system can do that
+/// (Linux: `clear_refs`).
+pub(crate) fn forget_peak_memory() -> bool {
+    fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// [`peak_memory_bytes`] of another process, by its id.
+pub(crate) fn peak_memory_bytes_of(process: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)

@@ -210,7 +210,7 @@ pub(crate) fn read_run(path: &Path) -> Result<SweepRun> {
 }
 
 /// The command as it can be typed again.
-fn command_line() -> String {
+pub(crate) fn command_line() -> String {
     let quote = |word: String| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=@%+".contains(c);
         if !word.is_empty() && word.chars().all(plain) {
@@ -224,7 +224,7 @@ fn command_line() -> String {
 }
 
 /// The processor's name where the system tells it.
-fn cpu_name() -> String {
+pub(crate) fn cpu_name() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name"));
     let name = name.and_then(|rest| rest.split_once(':')).map(|(_, name)| name.trim().to_owned());

@@ -5,7 +5,7 @@ mod support;
 
 use support::fewron;
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "pull",
     "models",
     "inspect",
@@ -14,6 +14,7 @@ const COMMANDS: [&str; 11] = [
     "score",
     "sweep",
     "attribute",
+    "bench",
     "report",
     "demo",
     "completions",

@@ -79,6 +79,11 @@ fn answer(mut stream: TcpStream, listing: &[u8], bytes: &[u8]) -> std::io::Resul
     stream.write_all(&body[..sent])
 }
 
+/// Runs `fewron` with variables in its environment.
+pub fn fewron_env(home: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Run {
+    run(command(home, "http://127.0.0.1:9", arguments).envs(variables.iter().copied()))
+}
+
 /// Runs `fewron` with lines on stdin.
 pub fn fewron_stdin(home: &Path, arguments: &[&str], stdin: &str) -> Run {
     run(command(home, "http://127.0.0.1:9", arguments).write_stdin(stdin))

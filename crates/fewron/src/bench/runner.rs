@@ -1,0 +1,223 @@
+//! Measuring: contestants take turns, so that a machine that changes its pace hits all alike.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use fewron_model::{Logits, Pool, Session};
+
+use super::energy::EnergyMeter;
+use super::llama_cpp::LlamaCpp;
+use super::token;
+use super::variant::Variant;
+use crate::loaded::Loaded;
+use crate::ui;
+
+/// Tokens that fill the cache between two looks at Ctrl-C.
+const CHUNK: usize = 128;
+
+/// Threads of the contestant before may still spin for a moment.
+const SETTLE: Duration = Duration::from_millis(10);
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Reading a prompt into an empty cache, for the logits of its last token. Always dense.
+    Prefill { tokens: usize },
+    /// Decoding one by one, with a dense text of `kv_length` tokens in the cache.
+    Decode { kv_length: usize, tokens: usize },
+}
+
+impl Phase {
+    /// Tokens that are timed.
+    pub(crate) fn tokens(self) -> usize {
+        match self {
+            Self::Prefill { tokens } | Self::Decode { tokens, .. } => tokens,
+        }
+    }
+
+    /// Tokens that the context must hold.
+    pub(crate) fn context(self) -> usize {
+        match self {
+            Self::Prefill { tokens } => tokens,
+            Self::Decode { kv_length, tokens } => kv_length + tokens,
+        }
+    }
+}
+
+/// Whom a measurement is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contestant {
+    /// A variant, by its index. The dense model is the first.
+    Own(usize),
+    /// llama.cpp.
+    LlamaCpp,
+}
+
+/// The measurements of one contestant in one phase, repetition by repetition.
+#[derive(Clone, Debug)]
+pub(crate) struct Series {
+    pub(crate) contestant: Contestant,
+    pub(crate) tok_s: Vec<f64>,
+    /// Empty where energy cannot be measured.
+    pub(crate) joules_per_token: Vec<f64>,
+}
+
+/// Everything that takes part.
+pub(crate) struct Runner<'a> {
+    loaded: &'a Loaded,
+    session: Session,
+    /// Tokens from the start of the session's cache that ran dense.
+    dense: usize,
+    pub(crate) variants: Vec<Variant<'a>>,
+    pub(crate) llama_cpp: Option<LlamaCpp>,
+    meter: Option<EnergyMeter>,
+}
+
+impl<'a> Runner<'a> {
+    /// A runner of variants, the dense model first.
+    pub(crate) fn new(
+        loaded: &'a Loaded,
+        pool: &Arc<Pool>,
+        variants: Vec<Variant<'a>>,
+        llama_cpp: Option<LlamaCpp>,
+    ) -> Self {
+        let session = Session::new(Arc::clone(&loaded.model), Arc::clone(pool));
+        Self { loaded, session, dense: 0, variants, llama_cpp, meter: EnergyMeter::find() }
+    }
+
+    /// How many measurements a phase makes, the untimed ones included.
+    pub(crate) fn steps(&self, phase: Phase, repetitions: usize) -> usize {
+        self.contestants(phase).len() * (1 + repetitions)
+    }
+
+    /// Measures everybody `repetitions` times, after once without counting it. Each repetition
+    /// starts with another contestant. `step` is called after every measurement.
+    ///
+    /// # Errors
+    /// When llama.cpp fails, and after Ctrl-C.
+    pub(crate) fn measure(
+        &mut self,
+        phase: Phase,
+        repetitions: usize,
+        step: &mut dyn FnMut(),
+    ) -> Result<Vec<Series>> {
+        let contestants = self.contestants(phase);
+        let empty =
+            |&contestant| Series { contestant, tok_s: Vec::new(), joules_per_token: Vec::new() };
+        let mut series: Vec<Series> = contestants.iter().map(empty).collect();
+        for &contestant in &contestants {
+            self.once(contestant, phase)?;
+            step();
+        }
+        for repetition in 0..repetitions {
+            for turn in 0..series.len() {
+                let at = (repetition + turn) % series.len();
+                let sample = self.once(contestants[at], phase)?;
+                let tokens = phase.tokens() as f64;
+                series[at].tok_s.push(tokens / sample.seconds);
+                series[at].joules_per_token.extend(sample.joules.map(|joules| joules / tokens));
+                step();
+            }
+        }
+        Ok(series)
+    }
+
+    /// Prompts run dense whatever the mask, so only the dense model reads one.
+    fn contestants(&self, phase: Phase) -> Vec<Contestant> {
+        let own = match phase {
+            Phase::Prefill { .. } => 1,
+            Phase::Decode { .. } => self.variants.len(),
+        };
+        let llama_cpp = self.llama_cpp.as_ref().map(|_| Contestant::LlamaCpp);
+        (0..own).map(Contestant::Own).chain(llama_cpp).collect()
+    }
+
+    fn once(&mut self, contestant: Contestant, phase: Phase) -> Result<Sample> {
+        ui::check_interrupt()?;
+        thread::sleep(SETTLE);
+        match (contestant, phase) {
+            (Contestant::Own(_), Phase::Prefill { tokens }) => self.prefill(tokens),
+            (Contestant::Own(variant), Phase::Decode { kv_length, tokens }) => {
+                self.fill(kv_length)?;
+                self.decode(variant, tokens)
+            }
+            (Contestant::LlamaCpp, phase) => self.ask_llama_cpp(phase),
+        }
+    }
+
+    fn prefill(&mut self, tokens: usize) -> Result<Sample> {
+        let text = self.text(0..tokens);
+        self.session.truncate(0);
+        let sample = Sample::of(self.meter.as_ref(), || {
+            self.session.forward(&text, None, None, Logits::Last)?;
+            Ok(())
+        })?;
+        self.dense = tokens;
+        Ok(sample)
+    }
+
+    /// Leaves a dense text of `kv_length` tokens in the cache, and runs what is missing of it.
+    fn fill(&mut self, kv_length: usize) -> Result<()> {
+        self.dense = self.dense.min(kv_length);
+        self.session.truncate(self.dense);
+        for chunk in self.text(self.dense..kv_length).chunks(CHUNK) {
+            ui::check_interrupt()?;
+            self.session.forward(chunk, None, None, Logits::None)?;
+            self.dense += chunk.len();
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, variant: usize, tokens: usize) -> Result<Sample> {
+        let text = self.text(self.dense..self.dense + tokens);
+        let variant = &mut self.variants[variant];
+        Sample::of(self.meter.as_ref(), || {
+            for (at, token) in text.chunks(1).enumerate() {
+                ui::check_interrupt()?;
+                self.session.forward(token, variant.mask(at), None, Logits::Last)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// llama.cpp times itself: the way to it and back is not its fault.
+    fn ask_llama_cpp(&mut self, phase: Phase) -> Result<Sample> {
+        let Some(llama_cpp) = &mut self.llama_cpp else { bail!("llama.cpp does not take part") };
+        let mut seconds = 0.0;
+        let sample = Sample::of(self.meter.as_ref(), || {
+            seconds = match phase {
+                Phase::Prefill { tokens } => llama_cpp.prefill(tokens)?,
+                Phase::Decode { kv_length, tokens } => llama_cpp.decode(kv_length, tokens)?,
+            };
+            Ok(())
+        })?;
+        Ok(Sample { seconds, ..sample })
+    }
+
+    fn text(&self, positions: Range<usize>) -> Vec<u32> {
+        let vocab = self.loaded.model.config().vocab;
+        positions.map(|position| token(position, vocab)).collect()
+    }
+}
+
+/// One measurement.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    seconds: f64,
+    joules: Option<f64>,
+}
+
+impl Sample {
+    /// Times some work.
+    fn of(meter: Option<&EnergyMeter>, work: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let before = meter.and_then(EnergyMeter::read);
+        let start = Instant::now();
+        work()?;
+        let seconds = start.elapsed().as_secs_f64();
+        let joules = meter.zip(before).and_then(|(m, before)| Some(m.joules(&before, &m.read()?)));
+        Ok(Self { seconds, joules })
+    }
+}

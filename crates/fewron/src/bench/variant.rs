@@ -1,0 +1,160 @@
+//! What is measured: the dense model, and masks over it.
+
+use anyhow::Result;
+use fewron_model::{Choice, MaskSource, Model};
+use fewron_sparsity::selection::kept_count;
+use fewron_sparsity::{Calibration, Kept, Replay};
+use rand::SeedableRng;
+use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+
+use crate::cli::MaskArgs;
+use crate::loaded::Loaded;
+use crate::mask::Mask;
+
+/// Tokens that have a random mask of their own; later tokens have those of the first again.
+const MOST_MASKS: usize = 64;
+
+/// A way to decode, and its name.
+pub(crate) struct Variant<'a> {
+    pub(crate) name: String,
+    pub(crate) mask: VariantMask<'a>,
+}
+
+/// Who says which neurons run.
+pub(crate) enum VariantMask<'a> {
+    /// All of them run.
+    Dense,
+    /// They are known beforehand.
+    Random(RandomMasks),
+    /// The run-time policy.
+    Policy(Mask<'a>),
+}
+
+impl<'a> Variant<'a> {
+    /// The whole model.
+    pub(crate) fn dense() -> Self {
+        Self { name: "dense".to_owned(), mask: VariantMask::Dense }
+    }
+
+    /// Known random masks, for decoding `tokens` tokens.
+    pub(crate) fn random(model: &Model, ratio: f32, tokens: usize, seed: u64) -> Self {
+        let (layers, neurons) = (model.config().layers.len(), model.config().intermediate);
+        let masks = RandomMasks::new(layers, neurons, ratio, tokens, seed);
+        Self { name: format!("random-{ratio}"), mask: VariantMask::Random(masks) }
+    }
+
+    /// A run-time policy; dense for policy `dense`.
+    ///
+    /// # Errors
+    /// As [`Mask::new`].
+    pub(crate) fn policy(args: &MaskArgs, calibration: &'a Calibration) -> Result<Self> {
+        Ok(match Mask::new(args, calibration)? {
+            Some(mask) => {
+                let name = format!("{}-{}", args.policy, args.ratio());
+                Self { name, mask: VariantMask::Policy(mask) }
+            }
+            None => Self::dense(),
+        })
+    }
+
+    /// The mask of a token that is decoded, counted from 0.
+    pub(crate) fn mask(&mut self, token: usize) -> Option<&mut dyn MaskSource> {
+        match &mut self.mask {
+            VariantMask::Dense => None,
+            VariantMask::Random(masks) => {
+                masks.token = token;
+                Some(masks)
+            }
+            VariantMask::Policy(mask) => Some(mask),
+        }
+    }
+
+    /// The share of MLP neurons that ran since the last call, and the weight bytes that a token then
+    /// reads.
+    pub(crate) fn take_cost(&mut self, loaded: &Loaded) -> (f64, f64) {
+        let bytes = loaded.model.bytes_per_token();
+        let total = bytes.total() as f64;
+        match &mut self.mask {
+            VariantMask::Dense => (1.0, total),
+            VariantMask::Random(masks) => {
+                (masks.active, total - bytes.mlp as f64 * (1.0 - masks.active))
+            }
+            VariantMask::Policy(mask) => {
+                let active = mask.take_active().unwrap_or(1.0);
+                (active, mask.bytes_per_token(loaded, active))
+            }
+        }
+    }
+}
+
+/// Random neurons of each layer and token, drawn beforehand so that choosing costs nothing.
+pub(crate) struct RandomMasks {
+    masks: Replay,
+    /// The token that is decoded.
+    token: usize,
+    /// Share of neurons that are kept.
+    active: f64,
+}
+
+impl RandomMasks {
+    /// Keeps `neurons` − round(`ratio` · `neurons`) neurons of each layer and token.
+    pub(crate) fn new(layers: usize, neurons: usize, ratio: f32, tokens: usize, seed: u64) -> Self {
+        let count = kept_count(neurons, ratio);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut layer = || {
+            let mut kept: Vec<u32> =
+                index::sample(&mut rng, neurons, count).iter().map(|i| i as u32).collect();
+            kept.sort_unstable();
+            kept
+        };
+        let mut token = || Kept { neurons: (0..layers).map(|_| layer()).collect(), heads: vec![] };
+        let masks = Replay((0..tokens.clamp(1, MOST_MASKS)).map(|_| token()).collect());
+        Self { masks, token: 0, active: count as f64 / neurons as f64 }
+    }
+}
+
+impl MaskSource for RandomMasks {
+    fn neurons(&mut self, layer: usize, _: usize, kept: &mut Vec<u32>) -> Choice {
+        self.masks.neurons(layer, self.token % self.masks.0.len(), kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(masks: &mut RandomMasks, layer: usize, token: usize) -> Vec<u32> {
+        let mut kept = Vec::new();
+        masks.token = token;
+        assert_eq!(masks.neurons(layer, 0, &mut kept), Choice::Listed);
+        kept
+    }
+
+    #[test]
+    fn random_masks_have_the_right_count_in_order() {
+        for (ratio, count) in [(0.0, 240), (0.5, 120), (0.8, 48), (0.999, 0), (1.0, 0)] {
+            let mut masks = RandomMasks::new(3, 240, ratio, 4, 7);
+            assert_eq!(masks.active, count as f64 / 240.0);
+            for (layer, token) in [(0, 0), (2, 0), (1, 3), (2, 9)] {
+                let kept = kept(&mut masks, layer, token);
+                assert_eq!(kept.len(), count, "ratio {ratio}");
+                assert!(kept.is_sorted_by(|a, b| a < b) && kept.iter().all(|&i| i < 240));
+            }
+            let mut heads = Vec::new();
+            assert_eq!(masks.heads(0, 0, &mut heads), Choice::Dense);
+        }
+    }
+
+    #[test]
+    fn random_masks_differ_by_layer_token_and_seed() {
+        let mut masks = RandomMasks::new(3, 240, 0.5, 4, 7);
+        let first = kept(&mut masks, 0, 0);
+        assert_ne!(first, kept(&mut masks, 1, 0));
+        assert_ne!(first, kept(&mut masks, 0, 1));
+        assert_eq!(first, kept(&mut masks, 0, 4), "four tokens have masks of their own");
+        assert_eq!(first, kept(&mut RandomMasks::new(3, 240, 0.5, 4, 7), 0, 0));
+        assert_ne!(first, kept(&mut RandomMasks::new(3, 240, 0.5, 4, 8), 0, 0));
+        assert_eq!(RandomMasks::new(1, 8, 0.5, 1000, 0).masks.0.len(), MOST_MASKS);
+    }
+}

@@ -1,0 +1,183 @@
+//! `fewron bench`: speed, dense and sparse side by side.
+
+use std::io::{Write, stdout};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Result, ensure};
+use fewron_model::Pool;
+use fewron_sparsity::Calibration;
+
+use crate::Outcome;
+use crate::bench::bandwidth;
+use crate::bench::llama_cpp::LlamaCpp;
+use crate::bench::record::{BenchRun, Measured};
+use crate::bench::runner::{Phase, Runner};
+use crate::bench::table;
+use crate::bench::variant::Variant;
+use crate::cli::{BenchArgs, MaskArgs};
+use crate::loaded::{self, Loaded};
+use crate::mask;
+use crate::stats::{forget_peak_memory, peak_memory_bytes};
+use crate::store::write_whole;
+use crate::study::{command_line, cpu_name, model_record, write_json};
+use crate::ui::{self, Progress, Unit};
+
+pub(crate) fn run(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
+    args.check()?;
+    let loaded = Loaded::open(&args.model)?;
+    let phases = phases(args, &loaded)?;
+    let pool = loaded::pool(threads);
+    let llama_cpp = args.vs_llama_cpp.then(|| {
+        let context = phases.iter().map(|phase| phase.context()).max().unwrap_or(1);
+        LlamaCpp::start(args.python.as_deref(), &loaded.file.path, pool.threads(), context)
+    });
+    let llama_cpp = llama_cpp.transpose()?;
+    let masks = args.masks();
+    let calibration = calibration(&masks, &loaded, &pool)?;
+    let variants = variants(args, &masks, &loaded, &calibration)?;
+    let runner = Runner::new(&loaded, &pool, variants, llama_cpp);
+    let run = measure(args, &loaded, &pool, &phases, runner)?;
+    if let Some(path) = &args.json {
+        write_json(&run, path)?;
+    }
+    let stdout_is = |path: &Option<_>| path.as_deref() == Some(Path::new("-"));
+    match &args.markdown {
+        Some(_) if stdout_is(&args.markdown) => write!(stdout(), "{}", table::markdown(&run))?,
+        Some(path) => write_whole(path, table::markdown(&run).as_bytes())?,
+        None => {}
+    }
+    if !stdout_is(&args.json) && !stdout_is(&args.markdown) {
+        writeln!(stdout(), "{}", table::words(&run))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// What is timed: prefill, then each KV length. What does not fit the context is left out with a
+/// note.
+fn phases(args: &BenchArgs, loaded: &Loaded) -> Result<Vec<Phase>> {
+    let tokens = args.decode.get();
+    let prefill = (args.prefill > 0).then_some(Phase::Prefill { tokens: args.prefill });
+    let decode = args.kv.iter().map(|&kv_length| Phase::Decode { kv_length, tokens });
+    let mut phases: Vec<Phase> = Vec::new();
+    for phase in prefill.into_iter().chain(decode) {
+        if phase.context() > loaded.context() {
+            let what = match phase {
+                Phase::Prefill { tokens } => format!("prefill of {tokens} tokens"),
+                Phase::Decode { kv_length, tokens } => {
+                    format!("decoding {tokens} tokens after {kv_length}")
+                }
+            };
+            ui::note(&format!("{what} left out: the context holds {} tokens", loaded.context()));
+        } else if !phases.contains(&phase) {
+            phases.push(phase);
+        }
+    }
+    let name = &loaded.file.name;
+    let decodes = |phase: &Phase| matches!(phase, Phase::Decode { .. });
+    ensure!(
+        phases.iter().any(decodes),
+        "nothing to decode in the context of {name}, which holds {} tokens; lower --kv or --decode",
+        loaded.context()
+    );
+    Ok(phases)
+}
+
+/// What the policies need to know of the model.
+fn calibration(masks: &[MaskArgs], loaded: &Loaded, pool: &Arc<Pool>) -> Result<Calibration> {
+    let each = masks.iter().map(|args| mask::calibration(args, loaded, pool));
+    let all = each.collect::<Result<Vec<_>>>()?;
+    Ok(all.into_iter().find(|c| !c.gate_weights.is_empty()).unwrap_or_default())
+}
+
+/// The dense model, known random masks, and policies; each name once.
+fn variants<'a>(
+    args: &BenchArgs,
+    masks: &[MaskArgs],
+    loaded: &Loaded,
+    calibration: &'a Calibration,
+) -> Result<Vec<Variant<'a>>> {
+    let random =
+        |&ratio: &f32| Ok(Variant::random(&loaded.model, ratio, args.decode.get(), args.seed));
+    let policies = masks.iter().map(|args| Variant::policy(args, calibration));
+    let mut variants = vec![Variant::dense()];
+    for variant in args.random.iter().map(random).chain(policies) {
+        let variant = variant?;
+        if variants.iter().all(|known| known.name != variant.name) {
+            variants.push(variant);
+        }
+    }
+    Ok(variants)
+}
+
+/// Runs everything and makes a record of it.
+fn measure(
+    args: &BenchArgs,
+    loaded: &Loaded,
+    pool: &Pool,
+    phases: &[Phase],
+    mut runner: Runner,
+) -> Result<BenchRun> {
+    let measured = measure_phases(args, loaded, pool, phases, &mut runner)?;
+    let dense_bytes = loaded.model.bytes_per_token().total() as f64;
+    let llama_cpp = runner.llama_cpp.as_ref().map(|llama_cpp| {
+        measured.llama_cpp(&llama_cpp.about, dense_bytes, llama_cpp.peak_memory_bytes())
+    });
+    let results = runner.variants.iter_mut().enumerate().map(|(index, variant)| {
+        let cost = variant.take_cost(loaded);
+        measured.variant(index, &variant.name, cost)
+    });
+    Ok(BenchRun {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: command_line(),
+        finished_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        cpu: cpu_name(),
+        threads: pool.threads(),
+        isa: loaded.model.isa().name().to_owned(),
+        model: model_record(loaded)?,
+        repetitions: args.repetitions.get(),
+        seed: args.seed,
+        bandwidth_bytes_s: measured.bandwidth.bytes_s,
+        bandwidth_buffer_bytes: measured.bandwidth.buffer_bytes,
+        working_set_bandwidth_bytes_s: measured.working_set.bytes_s,
+        results: results.collect(),
+        llama_cpp,
+    })
+}
+
+/// Runs all phases, and measures the bandwidth after each: but only after the last where its buffer
+/// would stay in the peak of the process's memory.
+fn measure_phases(
+    args: &BenchArgs,
+    loaded: &Loaded,
+    pool: &Pool,
+    phases: &[Phase],
+    runner: &mut Runner,
+) -> Result<Measured> {
+    let repetitions = args.repetitions.get();
+    let steps: usize = phases.iter().map(|&phase| runner.steps(phase, repetitions)).sum();
+    let progress = Progress::new("bench", Unit::Items, steps as u64);
+    let mut done = 0;
+    let mut step = || {
+        done += 1;
+        progress.set(done);
+    };
+    let mut measured = Measured { peak_rss_bytes: peak_memory_bytes(), ..Measured::default() };
+    let can_forget = forget_peak_memory();
+    for (at, &phase) in phases.iter().enumerate() {
+        let series = runner.measure(phase, repetitions, &mut step)?;
+        measured.phases.push((phase, series));
+        measured.peak_rss_bytes = measured.peak_rss_bytes.max(peak_memory_bytes());
+        if can_forget || at + 1 == phases.len() {
+            ui::check_interrupt()?;
+            measured.bandwidth = measured.bandwidth.or(bandwidth::of_memory(pool));
+            let weights = loaded.model.bytes_per_token().total() as u64;
+            measured.working_set = measured.working_set.or(bandwidth::of_buffer(pool, weights));
+            forget_peak_memory();
+        }
+    }
+    ui::check_interrupt()?;
+    Ok(measured)
+}
