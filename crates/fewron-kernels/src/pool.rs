@@ -1,26 +1,58 @@
-//! A small thread pool for the kernels: workers spin for a while, then park.
+//! A small thread pool for the kernels.
+//!
+//! A job is cut into parts, and threads claim one after the other. So a worker that the system has
+//! taken off its processor holds nobody up, unless in the middle of a part. Workers spin for a while
+//! between jobs, then park.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
 
-/// Polls before a waiting worker parks: about 100 µs where a pause takes 140 cycles, longer than the gap between two
-/// kernels of a token.
+/// Polls before a waiting worker parks: about 100 µs where a pause takes 140 cycles, longer than the
+/// gap between two kernels of a token.
 const SPINS: usize = 2_000;
 
+/// How long the caller sleeps at a time for a worker that has not come to the end of its part. An idle
+/// processor is what lets the system move the worker to it.
+const NAP: Duration = Duration::from_micros(50);
+
+/// Parts of a job for each thread, at most: few enough that claiming costs nothing, enough that
+/// threads end at about the same time.
+const PARTS: usize = 4;
+
+/// The parts of a job that nobody has claimed yet.
+pub(crate) struct Parts {
+    next: AtomicUsize,
+    count: usize,
+}
+
+impl Parts {
+    /// Claims a part.
+    #[inline]
+    pub(crate) fn claim(&self) -> Option<usize> {
+        let part = self.next.fetch_add(1, Ordering::Relaxed);
+        (part < self.count).then_some(part)
+    }
+}
+
 /// A job: a fat closure reference behind a thin pointer.
-struct Job<'a>(&'a (dyn Fn(usize) + Sync));
+struct Job<'a>(&'a (dyn Fn() + Sync));
 
 struct Shared {
     job: AtomicPtr<Job<'static>>,
     epoch: AtomicUsize,
-    running: AtomicUsize,
+    /// Bit 0: the job may be entered. The rest: workers that are in it.
+    state: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
 }
 
-/// Worker threads that run one closure at a time, together with the calling thread.
+const OPEN: usize = 1;
+const WORKER: usize = 2;
+
+/// Worker threads that run one job at a time, together with the calling thread.
 ///
 /// A pool of one thread runs everything in place and starts no thread.
 pub struct Pool {
@@ -35,7 +67,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             job: AtomicPtr::new(std::ptr::null_mut()),
             epoch: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
+            state: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -44,7 +76,7 @@ impl Pool {
                 let shared = Arc::clone(&shared);
                 let handle = thread::Builder::new()
                     .name(format!("fewron-{index}"))
-                    .spawn(move || work(&shared, index))
+                    .spawn(move || work(&shared))
                     .expect("the system can start a thread");
                 (handle.thread().clone(), handle)
             })
@@ -57,29 +89,41 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `f(0) … f(threads - 1)`, each on its own thread, and returns when all are done. `f`
-    /// must not use the pool itself: it would wait for its own end.
+    /// Calls `f` once on the calling thread and at most once on each other one; they share `count`
+    /// parts. Returns when every call has. `f` must claim until nothing is left, and must not use the
+    /// pool itself: it would wait for its own end.
     ///
     /// # Panics
     /// Passes on a panic of `f`.
-    pub fn run(&self, f: impl Fn(usize) + Sync) {
-        if self.workers.is_empty() {
-            return f(0);
+    pub(crate) fn run(&self, count: usize, f: impl Fn(&Parts) + Sync) {
+        let parts = Parts { next: AtomicUsize::new(0), count };
+        if self.workers.is_empty() || count <= 1 {
+            if count > 0 {
+                f(&parts);
+            }
+            return;
         }
         let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut job = Job(&f);
+        let call = || f(&parts);
+        let mut job = Job(&call);
         let shared = &*self.shared;
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
         shared.job.store((&raw mut job).cast(), Ordering::Relaxed);
+        shared.state.store(OPEN, Ordering::Release);
         shared.epoch.fetch_add(1, Ordering::Release);
-        for (worker, _) in &self.workers {
+        for (worker, _) in self.workers.iter().take(count - 1) {
             worker.unpark();
         }
-        let own = catch_unwind(AssertUnwindSafe(|| f(0)));
+        let own = catch_unwind(AssertUnwindSafe(call));
+        let mut inside = shared.state.fetch_and(!OPEN, Ordering::AcqRel) & !OPEN;
         let mut spins = 0;
-        while shared.running.load(Ordering::Acquire) > 0 {
+        while inside > 0 {
             spins += 1;
-            if spins < SPINS { std::hint::spin_loop() } else { thread::yield_now() }
+            if spins < SPINS {
+                std::hint::spin_loop()
+            } else {
+                thread::park_timeout(NAP)
+            }
+            inside = shared.state.load(Ordering::Acquire);
         }
         let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         if let Err(panic) = own {
@@ -88,21 +132,16 @@ impl Pool {
         assert!(!panicked, "a pool thread panicked");
     }
 
-    /// Splits `0..len` into one range for each thread, cut at multiples of `align`, and calls
-    /// `f(range)` for each that is not empty.
+    /// Cuts `0..len` into ranges, at multiples of `align`, and calls `f(range)` for each, spread over
+    /// the threads.
     pub fn split(&self, len: usize, align: usize, f: impl Fn(std::ops::Range<usize>) + Sync) {
         let units = len.div_ceil(align);
-        let threads = self.threads();
-        if units <= 1 || threads == 1 {
-            if len > 0 {
-                f(0..len);
-            }
-            return;
-        }
-        self.run(|index| {
-            let start = (units * index / threads * align).min(len);
-            let end = (units * (index + 1) / threads * align).min(len);
-            if start < end {
+        let parts = units.min(self.threads() * PARTS);
+        let parts = if self.workers.is_empty() { parts.min(1) } else { parts };
+        self.run(parts, |claims| {
+            while let Some(part) = claims.claim() {
+                let start = (units * part / parts * align).min(len);
+                let end = (units * (part + 1) / parts * align).min(len);
                 f(start..end);
             }
         });
@@ -138,9 +177,10 @@ impl Pool {
     ) {
         assert!(indices.is_sorted_by(|a, b| a < b), "each chunk belongs to one thread");
         let shared = SharedSlice::new(data);
-        self.split(indices.len(), 1, |range| {
+        self.run(indices.len(), |claims| {
             let mut scratch = S::default();
-            for &index in &indices[range] {
+            while let Some(part) = claims.claim() {
+                let index = indices[part];
                 // SAFETY: indices are distinct, so chunks do not overlap.
                 f(index, &mut scratch, unsafe { shared.range(index * len..(index + 1) * len) });
             }
@@ -159,26 +199,41 @@ impl Drop for Pool {
     }
 }
 
-fn work(shared: &Shared, index: usize) {
+fn work(shared: &Shared) {
     let mut seen = 0;
     loop {
         let mut spins = 0;
-        while shared.epoch.load(Ordering::Acquire) == seen {
+        let mut epoch = shared.epoch.load(Ordering::Acquire);
+        while epoch == seen {
             spins += 1;
-            if spins < SPINS { std::hint::spin_loop() } else { thread::park() }
+            if spins < SPINS {
+                std::hint::spin_loop()
+            } else {
+                thread::park()
+            }
+            epoch = shared.epoch.load(Ordering::Acquire);
         }
-        seen = seen.wrapping_add(1);
+        seen = epoch;
         if shared.stop.load(Ordering::Relaxed) {
             return;
         }
-        // SAFETY: `run` published the job before it raised the epoch and does not return, so that
-        // the job stays alive, before `running` is 0 again.
+        if !enter(&shared.state) {
+            continue;
+        }
+        // SAFETY: `run` published the job before it opened it, and does not return, so that the job
+        // stays alive, while a worker is in it.
         let job = unsafe { &*shared.job.load(Ordering::Relaxed) };
-        if catch_unwind(AssertUnwindSafe(|| (job.0)(index))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| (job.0)())).is_err() {
             shared.panicked.store(true, Ordering::Relaxed);
         }
-        shared.running.fetch_sub(1, Ordering::Release);
+        shared.state.fetch_sub(WORKER, Ordering::Release);
     }
+}
+
+/// Joins the job if it is still open.
+fn enter(state: &AtomicUsize) -> bool {
+    let join = |state: usize| (state & OPEN != 0).then_some(state + WORKER);
+    state.fetch_update(Ordering::Acquire, Ordering::Relaxed, join).is_ok()
 }
 
 /// A slice that several threads of a pool write at disjoint places.

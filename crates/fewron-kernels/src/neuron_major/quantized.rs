@@ -181,7 +181,11 @@ impl QuantizedRows {
                     .filter(|&(&q, _)| q != 0)
                     .map(|(_, i)| i)
                     .collect();
-                pool.split(self.tiles, 1, |tiles| sparse(isa, self, &active, o, token, tiles, y));
+                // One part for each thread: the walk over the neurons is done anew for each part.
+                let share = self.tiles.div_ceil(pool.threads());
+                pool.split(self.tiles, share, |tiles| {
+                    sparse(isa, self, &active, o, token, tiles, y);
+                });
             }
         } else {
             pool.split(self.tiles, 1, |tiles| {
