@@ -130,7 +130,7 @@ pub fn matmul(isa: Isa, pool: &Pool, w: &Weights, x: &Activations, out: &mut [f3
             let x = form(w, x);
             if x.tokens() < PANEL_TOKENS {
                 pool.split(rows, LANES, |range| {
-                    single_products(isa, w, w.kind(), range, |row| row, x, store);
+                    single_products(isa, w, w.kind(), range, rows, |row| row, x, store);
                 });
             } else {
                 pool.split(rows, LANES, |range| panel_products(isa, w, range, x, store));
@@ -165,7 +165,7 @@ pub fn matvec_rows(
         Weights::Packed(w) => {
             let x = form(w, x);
             pool.split(rows.len(), LANES, |range| {
-                single_products(isa, w, w.kind(), range, row, x, store);
+                single_products(isa, w, w.kind(), range, rows.len(), row, x, store);
             });
         }
     }
@@ -199,7 +199,7 @@ pub fn matvec_shortlist(
         unsafe { shared.write(row, value) }
     };
     pool.split(w.rows(), LANES, |rows| {
-        single_products(isa, w, high, rows, |row| row, x, store);
+        single_products(isa, w, high, rows, w.rows(), |row| row, x, store);
     });
     let margin = depth + deviations * w.high_error(x);
     let least = crate::vector::max(isa, out) - margin;
@@ -211,7 +211,16 @@ pub fn matvec_shortlist(
         unsafe { shared.write(near[index] as usize, value) }
     };
     pool.split(near.len(), LANES, |range| {
-        single_products(isa, w, w.kind(), range, |index| near[index] as usize, x, store);
+        single_products(
+            isa,
+            w,
+            w.kind(),
+            range,
+            near.len(),
+            |index| near[index] as usize,
+            x,
+            store,
+        );
     });
     near.len()
 }
@@ -228,12 +237,15 @@ const PANEL_TOKENS: usize = 4;
 /// How far ahead of the row at work memory is asked for rows.
 const PREFETCH_BYTES: usize = 8192;
 
-/// Products of single tokens with the rows `row(index)`: calls `store(token, index, value)`.
+/// Products of single tokens with the rows `row(index)`: calls `store(token, index, value)`. There
+/// are `total` indices, of which rows are asked for ahead of their use.
+#[allow(clippy::too_many_arguments)]
 fn single_products(
     isa: Isa,
     w: &Packed,
     kind: Kind,
     indices: Range<usize>,
+    total: usize,
     row: impl Fn(usize) -> usize,
     x: &Quantized,
     store: impl Fn(usize, usize, f32),
@@ -242,11 +254,10 @@ fn single_products(
     let mut out = [0.0; LANES];
     let mut rows = [0u32; 2 * LANES];
     for first in indices.clone().step_by(LANES) {
-        let left = indices.end - first;
+        let (count, left) = (LANES.min(indices.end - first), total - first);
         for (offset, to) in rows.iter_mut().enumerate().take(left) {
             *to = row(first + offset) as u32;
         }
-        let count = LANES.min(left);
         let next = &rows[ahead.min(left)..(ahead + count).min(left)];
         for token in 0..x.tokens() {
             row_dots(

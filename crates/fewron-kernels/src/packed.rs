@@ -8,7 +8,7 @@ use crate::format::{
 use crate::gemm::Panel;
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
-use crate::memory::{Memory, Piece};
+use crate::memory::{Memory, Piece, prefetch};
 use crate::pool::{Pool, SharedSlice};
 use crate::unpack::Raw;
 
@@ -153,21 +153,6 @@ impl Packed {
         At { main: self.row(row).as_ptr(), low }
     }
 
-    /// Asks for the cache lines of a row.
-    #[inline(always)]
-    fn prefetch(&self, row: usize) {
-        #[cfg(target_arch = "x86_64")]
-        for line in self.row(row).chunks(64) {
-            // SAFETY: a prefetch has no effect but on the caches, and the address is valid.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = row;
-    }
-
     /// Writes a row as f32.
     ///
     /// # Panics
@@ -289,7 +274,7 @@ fn format_row_dots<A: Arch, F: Format>(
     unsafe {
         for (index, &row) in rows.iter().enumerate() {
             if let Some(&row) = ahead.get(index) {
-                w.prefetch(row as usize);
+                prefetch(w.row(row as usize));
             }
             let mut group = w.at(row as usize);
             let mut total = A::splat(0.0);

@@ -22,29 +22,46 @@ const NAP: Duration = Duration::from_micros(50);
 /// threads end at about the same time.
 const PARTS: usize = 4;
 
-/// The parts of a job that nobody has claimed yet.
-pub(crate) struct Parts {
-    next: AtomicUsize,
+/// The parts of a job that nobody has claimed yet, as one thread sees them: first those of its own
+/// share, which follow each other, then the others'.
+pub(crate) struct Parts<'a> {
+    claims: &'a [Claims],
     count: usize,
+    thread: usize,
 }
 
-impl Parts {
+/// How many parts of a thread's share are claimed; on a cache line of its own.
+#[repr(align(128))]
+#[derive(Default)]
+struct Claims(AtomicUsize);
+
+impl Parts<'_> {
     /// Claims a part.
     #[inline]
     pub(crate) fn claim(&self) -> Option<usize> {
-        let part = self.next.fetch_add(1, Ordering::Relaxed);
-        (part < self.count).then_some(part)
+        let threads = self.claims.len();
+        for turn in 0..threads {
+            let owner = (self.thread + turn) % threads;
+            let share = owner * self.count / threads..(owner + 1) * self.count / threads;
+            let part = share.start + self.claims[owner].0.fetch_add(1, Ordering::Relaxed);
+            if part < share.end {
+                return Some(part);
+            }
+        }
+        None
     }
 }
 
 /// A job: a fat closure reference behind a thin pointer.
-struct Job<'a>(&'a (dyn Fn() + Sync));
+struct Job<'a>(&'a (dyn Fn(usize) + Sync));
 
 struct Shared {
     job: AtomicPtr<Job<'static>>,
     epoch: AtomicUsize,
     /// Bit 0: the job may be entered. The rest: workers that are in it.
     state: AtomicUsize,
+    /// Of every thread.
+    claims: Vec<Claims>,
     panicked: AtomicBool,
     stop: AtomicBool,
 }
@@ -68,6 +85,7 @@ impl Pool {
             job: AtomicPtr::new(std::ptr::null_mut()),
             epoch: AtomicUsize::new(0),
             state: AtomicUsize::new(0),
+            claims: (0..threads.max(1)).map(|_| Claims::default()).collect(),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -76,7 +94,7 @@ impl Pool {
                 let shared = Arc::clone(&shared);
                 let handle = thread::Builder::new()
                     .name(format!("fewron-{index}"))
-                    .spawn(move || work(&shared))
+                    .spawn(move || work(&shared, index))
                     .expect("the system can start a thread");
                 (handle.thread().clone(), handle)
             })
@@ -96,24 +114,24 @@ impl Pool {
     /// # Panics
     /// Passes on a panic of `f`.
     pub(crate) fn run(&self, count: usize, f: impl Fn(&Parts) + Sync) {
-        let parts = Parts { next: AtomicUsize::new(0), count };
         if self.workers.is_empty() || count <= 1 {
             if count > 0 {
-                f(&parts);
+                f(&Parts { claims: &[Claims::default()], count, thread: 0 });
             }
             return;
         }
         let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let call = || f(&parts);
-        let mut job = Job(&call);
         let shared = &*self.shared;
+        shared.claims.iter().for_each(|claims| claims.0.store(0, Ordering::Relaxed));
+        let call = |thread| f(&Parts { claims: &shared.claims, count, thread });
+        let mut job = Job(&call);
         shared.job.store((&raw mut job).cast(), Ordering::Relaxed);
         shared.state.store(OPEN, Ordering::Release);
         shared.epoch.fetch_add(1, Ordering::Release);
         for (worker, _) in self.workers.iter().take(count - 1) {
             worker.unpark();
         }
-        let own = catch_unwind(AssertUnwindSafe(call));
+        let own = catch_unwind(AssertUnwindSafe(|| call(0)));
         let mut inside = shared.state.fetch_and(!OPEN, Ordering::AcqRel) & !OPEN;
         let mut spins = 0;
         while inside > 0 {
@@ -199,7 +217,7 @@ impl Drop for Pool {
     }
 }
 
-fn work(shared: &Shared) {
+fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
         let mut spins = 0;
@@ -223,7 +241,7 @@ fn work(shared: &Shared) {
         // SAFETY: `run` published the job before it opened it, and does not return, so that the job
         // stays alive, while a worker is in it.
         let job = unsafe { &*shared.job.load(Ordering::Relaxed) };
-        if catch_unwind(AssertUnwindSafe(|| (job.0)())).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| (job.0)(index))).is_err() {
             shared.panicked.store(true, Ordering::Relaxed);
         }
         shared.state.fetch_sub(WORKER, Ordering::Release);

@@ -33,12 +33,20 @@ fn tokens(n: usize) -> Vec<u32> {
     (0..n as u32).map(|i| 300 + i * 37 % 20_000).collect()
 }
 
-/// Keeps every fifth neuron.
-struct Fifth;
+/// Keeps this share of the neurons, in percent, at random; another choice for each layer and call.
+struct Share(u64, u64);
 
-impl MaskSource for Fifth {
+impl MaskSource for Share {
     fn neurons(&mut self, _: usize, _: usize, kept: &mut Vec<u32>) -> Choice {
-        kept.extend((0..1536).step_by(5));
+        for neuron in 0..1536 {
+            // xorshift64
+            self.1 ^= self.1 << 13;
+            self.1 ^= self.1 >> 7;
+            self.1 ^= self.1 << 17;
+            if (self.1 >> 32) % 100 < self.0 {
+                kept.push(neuron);
+            }
+        }
         Choice::Listed
     }
 }
@@ -65,14 +73,15 @@ fn decode_32(bencher: Bencher, threads: usize) {
     });
 }
 
-#[divan::bench(args = [1, 2], sample_count = 10)]
-fn decode_32_a_fifth_of_the_neurons(bencher: Bencher, threads: usize) {
-    let mut session = session(threads);
+/// On one thread, with this share of the neurons in percent.
+#[divan::bench(args = [20, 50], sample_count = 10)]
+fn decode_32_masked(bencher: Bencher, percent: u64) {
+    let (mut session, mut masks) = (session(1), Share(percent, 88_172_645_463_325_252));
     session.forward(&tokens(40), None, None, Logits::Last).unwrap();
     bencher.counter(ItemsCount::new(32usize)).bench_local(|| {
         session.truncate(40);
         for token in tokens(32) {
-            session.forward(&[token], Some(&mut Fifth), None, Logits::Shortlist(0.0)).unwrap();
+            session.forward(&[token], Some(&mut masks), None, Logits::Shortlist(0.0)).unwrap();
         }
     });
 }

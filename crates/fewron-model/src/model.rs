@@ -214,10 +214,11 @@ impl Model {
         self.output.packed.as_deref().filter(|packed| packed.high_bytes().is_some())
     }
 
-    /// Bytes of the output head that [`crate::Logits::Shortlist`] reads in any case, where they are
-    /// fewer than all.
-    pub fn shortlist_bytes(&self) -> Option<usize> {
-        self.split_head()?.high_bytes()
+    /// Bytes of the output head that [`crate::Logits::Shortlist`] leaves unread, but for the few rows
+    /// that it computes exactly.
+    pub fn shortlist_spares(&self) -> usize {
+        let high = self.split_head().and_then(Packed::high_bytes);
+        high.map_or(0, |high| self.output.len_bytes().saturating_sub(high))
     }
 
     /// Bytes of a layer's matrices, as the file stores them.

@@ -12,8 +12,10 @@ use clap_complete::Shell;
 
 pub(crate) use bench::BenchArgs;
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
-pub(crate) use text::{ChatArgs, GenerateArgs, MaskArgs, PromptArgs, SamplingArgs, ScoreArgs};
-pub(crate) use values::{Policy, Protocol};
+pub(crate) use text::{
+    ChatArgs, EngineArgs, GenerateArgs, MaskArgs, PromptArgs, SamplingArgs, ScoreArgs,
+};
+pub(crate) use values::{KvType, Policy, Protocol};
 
 /// Few neurons, same answers: sparse activation for small language models.
 ///

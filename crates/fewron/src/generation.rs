@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 use fewron_model::sampler::{Sampler, SamplerConfig};
 use fewron_model::{Logits, MaskSource, Pool, Session};
 
-use crate::cli::SamplingArgs;
+use crate::cli::{EngineArgs, SamplingArgs};
 use crate::loaded::Loaded;
 use crate::mask::Mask;
 use crate::stats::Stats;
@@ -55,17 +55,17 @@ pub(crate) struct Generator<'a> {
 }
 
 impl<'a> Generator<'a> {
-    /// A generator with an empty cache. With `exact_head` every logit is exact, not only those that
-    /// can matter to the sampler.
+    /// A generator with an empty cache. Logits are exact where they can matter to the sampler, or
+    /// all of them if the arguments ask for that.
     pub(crate) fn new(
         loaded: &'a Loaded,
         pool: &Arc<Pool>,
         sampler: Sampler,
-        exact_head: bool,
+        engine: &EngineArgs,
         mask: Option<Mask<'a>>,
     ) -> Self {
-        let session = Session::new(Arc::clone(&loaded.model), Arc::clone(pool));
-        let shortlist = sampler.depth().filter(|_| !exact_head);
+        let session = loaded.session(pool, engine.kv_type);
+        let shortlist = sampler.depth().filter(|_| !engine.exact_head);
         Self { loaded, session, cached: Vec::new(), sampler, shortlist, mask }
     }
 
@@ -92,10 +92,9 @@ impl<'a> Generator<'a> {
             }
             None => End::Interrupted,
         };
-        let bytes = self.loaded.model.bytes_per_token();
-        let head = self.shortlist.and_then(|_| self.loaded.model.shortlist_bytes());
-        let spared = (bytes.head - head.unwrap_or(bytes.head)) as f64;
-        stats.dense_bytes = bytes.total() as f64 - spared;
+        let model = &self.loaded.model;
+        let spared = self.shortlist.map_or(0, |_| model.shortlist_spares()) as f64;
+        stats.dense_bytes = model.bytes_per_token().total() as f64 - spared;
         if let Some(mask) = &mut self.mask {
             stats.active = mask.take_active();
             let sparse = |active| mask.bytes_per_token(self.loaded, active) - spared;

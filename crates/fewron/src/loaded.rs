@@ -11,8 +11,9 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use fewron_model::chat::{ChatTemplate, Message};
 use fewron_model::gguf::Gguf;
 use fewron_model::tokenizer::{Tokenizer, TokenizerError};
-use fewron_model::{Model, ModelError, Pool};
+use fewron_model::{Model, ModelError, Pool, Session};
 
+use crate::cli::KvType;
 use crate::store::{self, ModelFile};
 use crate::ui;
 
@@ -112,6 +113,11 @@ impl Loaded {
                 Ok(self.tokenizer.encode_prompt(&texts.join("\n")))
             }
         }
+    }
+
+    /// An empty text.
+    pub(crate) fn session(&self, pool: &Arc<Pool>, kv_type: KvType) -> Session {
+        Session::with_kv_type(Arc::clone(&self.model), Arc::clone(pool), kv_type.into())
     }
 
     /// Tokens that a text may have, the answer included.

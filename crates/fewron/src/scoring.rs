@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use fewron_model::{Logits, MaskSource, Pool, Session};
 
+use crate::cli::KvType;
 use crate::loaded::Loaded;
 use crate::mask::Mask;
 use crate::ui;
@@ -38,10 +39,11 @@ impl<'a> Scorer<'a> {
     pub(crate) fn new(
         loaded: &'a Loaded,
         pool: &Arc<Pool>,
+        kv_type: KvType,
         window: usize,
         mask: Option<Mask<'a>>,
     ) -> Self {
-        let session = Session::new(Arc::clone(&loaded.model), Arc::clone(pool));
+        let session = loaded.session(pool, kv_type);
         let row_bytes = loaded.model.config().vocab * size_of::<f32>();
         let at_once = (LOGITS_BYTES / row_bytes).clamp(1, MOST_AT_ONCE);
         let bos = loaded.tokenizer.bos().filter(|_| loaded.tokenizer.add_bos());

@@ -4,7 +4,7 @@ use super::{Output, TILE};
 use crate::activations::Activations;
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
-use crate::memory::{Memory, Piece};
+use crate::memory::{Memory, Piece, prefetch};
 use crate::pool::Pool;
 use crate::unpack::f16_to_f32;
 use half::f16;
@@ -40,6 +40,15 @@ impl Values {
         match self {
             Values::Half(values) => values.len() * 2,
             Values::Single(values) => values.len() * 4,
+        }
+    }
+
+    /// Asks for the cache lines of a tile.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, start: usize) {
+        match self {
+            Values::Half(values) => prefetch(&values[start..start + TILE]),
+            Values::Single(values) => prefetch(&values[start..start + TILE]),
         }
     }
 

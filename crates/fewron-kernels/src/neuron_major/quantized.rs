@@ -265,9 +265,10 @@ fn sparse_bits<A: Arch, const BITS: usize>(
             count += 1;
             rest += 1;
             if let Some(&ahead) = active.get(rest + GROUP / 2) {
-                prefetch(&w.q[ahead as usize * w.row_bytes..][bytes.clone()]);
+                crate::memory::prefetch(&w.q[ahead as usize * w.row_bytes..][bytes.clone()]);
             }
         }
+        let next = active.get(rest).map(|&neuron| neuron as usize / w.group);
         let last = rows[count - 1];
         rows[count..count.next_multiple_of(4)].fill(last);
         // SAFETY: the pointers are to rows that hold all of these tiles; `A` is the instruction set
@@ -275,6 +276,11 @@ fn sparse_bits<A: Arch, const BITS: usize>(
         unsafe {
             let (scale, sum) = (A::splat(o.scales[group]), A::splat(o.sums[group]));
             for (index, sums) in sums.iter_mut().enumerate() {
+                if let Some(next) = next {
+                    let tile = (next * w.tiles + tiles.start + index) * TILE;
+                    w.d.prefetch(tile);
+                    w.m.prefetch(tile);
+                }
                 let at = index * tile_bytes(BITS);
                 let mut ints = [A::no_ints(); 4];
                 for four in (0..count).step_by(4) {
@@ -309,21 +315,6 @@ fn sparse_bits<A: Arch, const BITS: usize>(
         // SAFETY: a tile belongs to one thread.
         unsafe { y.store(token, tile * TILE, sums) };
     }
-}
-
-/// Asks for the cache lines of a row.
-#[inline(always)]
-fn prefetch(row: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in row.chunks(64) {
-        // SAFETY: a prefetch has no effect but on the caches, and the address is valid.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = row;
 }
 
 multiversion! {

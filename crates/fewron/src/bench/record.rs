@@ -18,6 +18,10 @@ pub(crate) struct BenchRun {
     pub(crate) threads: usize,
     pub(crate) isa: String,
     pub(crate) model: ModelRecord,
+    /// Type of the keys and values.
+    pub(crate) kv_type: &'static str,
+    /// Whether decoding computed every logit exactly.
+    pub(crate) exact_head: bool,
     pub(crate) repetitions: usize,
     pub(crate) seed: u64,
     pub(crate) bandwidth_bytes_s: f64,

@@ -12,6 +12,7 @@ use super::energy::EnergyMeter;
 use super::llama_cpp::LlamaCpp;
 use super::token;
 use super::variant::Variant;
+use crate::cli::EngineArgs;
 use crate::loaded::Loaded;
 use crate::ui;
 
@@ -69,6 +70,8 @@ pub(crate) struct Series {
 pub(crate) struct Runner<'a> {
     loaded: &'a Loaded,
     session: Session,
+    /// What a decoded token is to give: enough for the greedy choice, or all logits.
+    wanted: Logits,
     /// Tokens from the start of the session's cache that ran dense.
     dense: usize,
     pub(crate) variants: Vec<Variant<'a>>,
@@ -81,11 +84,14 @@ impl<'a> Runner<'a> {
     pub(crate) fn new(
         loaded: &'a Loaded,
         pool: &Arc<Pool>,
+        engine: &EngineArgs,
         variants: Vec<Variant<'a>>,
         llama_cpp: Option<LlamaCpp>,
     ) -> Self {
-        let session = Session::new(Arc::clone(&loaded.model), Arc::clone(pool));
-        Self { loaded, session, dense: 0, variants, llama_cpp, meter: EnergyMeter::find() }
+        let session = loaded.session(pool, engine.kv_type);
+        let wanted = if engine.exact_head { Logits::Last } else { Logits::Shortlist(0.0) };
+        let meter = EnergyMeter::find();
+        Self { loaded, session, wanted, dense: 0, variants, llama_cpp, meter }
     }
 
     /// How many measurements a phase makes, the untimed ones included.
@@ -177,7 +183,7 @@ impl<'a> Runner<'a> {
         Sample::of(self.meter.as_ref(), || {
             for (at, token) in text.chunks(1).enumerate() {
                 ui::check_interrupt()?;
-                self.session.forward(token, variant.mask(at), None, Logits::Last)?;
+                self.session.forward(token, variant.mask(at), None, self.wanted)?;
             }
             Ok(())
         })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::text::MaskArgs;
+use super::text::{EngineArgs, MaskArgs};
 use super::values::{Policy, parse_ratio};
 
 pub(super) const BENCH_EXAMPLES: &str = "\
@@ -54,6 +54,8 @@ pub(crate) struct BenchArgs {
     /// Seed of the random masks
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
     /// Alternate with llama.cpp on the same file and as many threads
     #[arg(long)]
     pub(crate) vs_llama_cpp: bool,

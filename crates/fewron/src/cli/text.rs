@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::{Policy, parse_non_negative, parse_positive, parse_ratio};
+use super::values::{KvType, Policy, parse_non_negative, parse_positive, parse_ratio};
 
 pub(super) const GENERATE_EXAMPLES: &str = "\
 Examples:
@@ -32,6 +32,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) stats: bool,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) mask: MaskArgs,
 }
@@ -65,12 +67,20 @@ pub(crate) struct SamplingArgs {
     /// Divide the logits of tokens that were there already (1: off)
     #[arg(long, value_name = "X", default_value = "1", value_parser = parse_positive)]
     pub(crate) repetition_penalty: f32,
-    /// Compute every logit exactly, not only those that can matter to the choice
-    #[arg(long)]
-    pub(crate) exact_head: bool,
     /// Seed of the sampler
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct EngineArgs {
+    /// Type of the keys and values that are kept
+    #[arg(long, value_name = "TYPE", default_value_t = KvType::F16)]
+    pub(crate) kv_type: KvType,
+    /// Compute every logit exactly, not only those that can matter to the choice
+    #[arg(long)]
+    pub(crate) exact_head: bool,
 }
 
 #[derive(Debug, Args)]
@@ -140,6 +150,8 @@ pub(crate) struct ChatArgs {
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
     pub(crate) mask: MaskArgs,
 }
 
@@ -160,6 +172,9 @@ pub(crate) struct ScoreArgs {
     /// Tokens per window (default: the model's context, at most 2048)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     pub(crate) window: Option<u32>,
+    /// Type of the keys and values that are kept
+    #[arg(long, value_name = "TYPE", default_value_t = KvType::F16)]
+    pub(crate) kv_type: KvType,
     /// Print everything as JSON, log-probabilities too
     #[arg(long)]
     pub(crate) json: bool,

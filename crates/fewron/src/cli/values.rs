@@ -54,6 +54,28 @@ macro_rules! named_values {
 }
 
 named_values! {
+    /// Types of cached keys and values.
+    KvType {
+        /// Half precision
+        F16 = "f16",
+        /// Single precision
+        F32 = "f32",
+        /// 8-bit integers with a scale for each head of each position
+        Q8 = "q8",
+    }
+}
+
+impl From<KvType> for fewron_model::KvType {
+    fn from(kind: KvType) -> Self {
+        match kind {
+            KvType::F16 => Self::F16,
+            KvType::F32 => Self::F32,
+            KvType::Q8 => Self::Q8,
+        }
+    }
+}
+
+named_values! {
     /// Attribution metrics of the oracle protocol.
     Metric {
         /// Size of the output

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<Out
     let masks = args.masks();
     let calibration = calibration(&masks, &loaded, &pool)?;
     let variants = variants(args, &masks, &loaded, &calibration)?;
-    let runner = Runner::new(&loaded, &pool, variants, llama_cpp);
+    let runner = Runner::new(&loaded, &pool, &args.engine, variants, llama_cpp);
     let run = measure(args, &loaded, &pool, &phases, runner)?;
     if let Some(path) = &args.json {
         write_json(&run, path)?;
@@ -122,11 +122,13 @@ fn measure(
 ) -> Result<BenchRun> {
     let measured = measure_phases(args, loaded, pool, phases, &mut runner)?;
     let dense_bytes = loaded.model.bytes_per_token().total() as f64;
+    let spared = if args.engine.exact_head { 0 } else { loaded.model.shortlist_spares() } as f64;
     let llama_cpp = runner.llama_cpp.as_ref().map(|llama_cpp| {
         measured.llama_cpp(&llama_cpp.about, dense_bytes, llama_cpp.peak_memory_bytes())
     });
     let results = runner.variants.iter_mut().enumerate().map(|(index, variant)| {
-        let cost = variant.take_cost(loaded);
+        let (active, bytes) = variant.take_cost(loaded);
+        let cost = (active, bytes - spared);
         measured.variant(index, &variant.name, cost)
     });
     Ok(BenchRun {
@@ -137,6 +139,8 @@ fn measure(
         threads: pool.threads(),
         isa: loaded.model.isa().name().to_owned(),
         model: model_record(loaded)?,
+        kv_type: args.engine.kv_type.as_str(),
+        exact_head: args.engine.exact_head,
         repetitions: args.repetitions.get(),
         seed: args.seed,
         bandwidth_bytes_s: measured.bandwidth.bytes_s,

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &ChatArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     let pool = loaded::pool(threads);
     let calibration = mask::calibration(&args.mask, &loaded, &pool)?;
     let mask = Mask::new(&args.mask, &calibration)?;
-    let generator = Generator::new(&loaded, &pool, sampler, args.sampling.exact_head, mask);
+    let generator = Generator::new(&loaded, &pool, sampler, &args.engine, mask);
     let conversation = Conversation::new(args.system.clone());
     let mut chat = Chat { args, loaded: &loaded, generator, conversation, last: None };
     if stdin().is_terminal() {

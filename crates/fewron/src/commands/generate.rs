@@ -22,7 +22,7 @@ pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<
     let pool = loaded::pool(threads);
     let calibration = mask::calibration(&args.mask, &loaded, &pool)?;
     let mask = Mask::new(&args.mask, &calibration)?;
-    let mut generator = Generator::new(&loaded, &pool, sampler, args.sampling.exact_head, mask);
+    let mut generator = Generator::new(&loaded, &pool, sampler, &args.engine, mask);
 
     let mut out = stdout();
     let answer = generator.answer(&prompt, args.max_new_tokens, &mut |piece| {

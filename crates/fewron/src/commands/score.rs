@@ -44,7 +44,7 @@ pub(crate) fn run(args: &ScoreArgs, threads: Option<NonZeroUsize>) -> Result<Out
     let pool = loaded::pool(threads);
     let calibration = mask::calibration(&args.mask, &loaded, &pool)?;
     let mask = Mask::new(&args.mask, &calibration)?;
-    let mut scorer = Scorer::new(&loaded, &pool, window, mask);
+    let mut scorer = Scorer::new(&loaded, &pool, args.kv_type, window, mask);
     ensure!(
         scorer.predictions(tokens.len()) > 0,
         "{} is too short: a score needs at least 2 tokens, the text makes {}",
