@@ -5,6 +5,7 @@ use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use fewron_kernels::{
     Activations, DType, Isa, Matrix, Memory, NeuronMajor, Packed, Pool, Weights, matmul,
+    matvec_rows,
 };
 
 fn main() {
@@ -66,6 +67,24 @@ fn matmul_q4_1_576x1536<const N: usize>(bencher: Bencher, isa: &str) {
 #[divan::bench(args = isas(), consts = TOKENS, max_time = 2)]
 fn head_q8_0_49152x576<const N: usize>(bencher: Bencher, isa: &str) {
     product(bencher, isa, DType::Q8_0, 49152, 576, N);
+}
+
+/// Every other row, chosen at random; the counter counts their bytes alone.
+#[divan::bench(args = isas())]
+fn half_of_the_rows_q4_1_1536x576(bencher: Bencher, name: &str) {
+    let (isa, pool) = (isa(name), Pool::new(1));
+    let bytes = weights(DType::Q4_1, 1536, 576);
+    let matrix = Matrix::new(DType::Q4_1, 1536, 576, &bytes).expect("the bytes fit");
+    let packed = Packed::new(isa, &pool, &mut Memory::default(), &matrix);
+    let matrix = Weights::Packed(&packed);
+    let mut x = Activations::default();
+    x.set(isa, &pool, &vector(576), 576, matrix.layout());
+    let rows: Vec<u32> = (0..1536).filter(|row| row * 7919 % 1536 < 768).collect();
+    let mut out = vec![0.0; rows.len()];
+    bencher.counter(BytesCount::new(packed.bytes() * rows.len() / 1536)).bench_local(|| {
+        matvec_rows(isa, &pool, &matrix, black_box(&rows), &x, &mut out);
+        black_box(out[0])
+    });
 }
 
 fn down(isa: Isa) -> NeuronMajor {

@@ -12,7 +12,8 @@ const BLOCK: usize = 32;
 pub enum Order {
     /// As they come.
     Plain,
-    /// Sixteen blocks side by side, in steps of four elements of each.
+    /// Sixteen blocks side by side, in steps of four elements of each; what is left of a vector
+    /// likewise, without gaps.
     Lanes,
 }
 
@@ -264,12 +265,13 @@ multiversion! {
 
 #[inline(always)]
 fn to_lanes_body<A: Arch>(q: &[i8], sub: usize, out: &mut [u8]) {
-    for (group, out) in out.chunks_exact_mut(LANES * sub).enumerate() {
-        let q = &q[(group * LANES * sub).min(q.len())..];
-        for (lane, block) in q.chunks_exact(sub).take(LANES).enumerate() {
+    let outputs = out.chunks_exact_mut(LANES * sub);
+    for (out, q) in outputs.zip(q.chunks(LANES * sub)) {
+        let lanes = q.len() / sub;
+        for (lane, block) in q.chunks_exact(sub).enumerate() {
             for (j, four) in block.as_chunks::<4>().0.iter().enumerate() {
                 let bytes = [four[0] as u8, four[1] as u8, four[2] as u8, four[3] as u8];
-                out[j * 64 + lane * 4..][..4].copy_from_slice(&bytes);
+                out[(j * lanes + lane) * 4..][..4].copy_from_slice(&bytes);
             }
         }
     }

@@ -412,6 +412,63 @@ unsafe fn elements<A: Arch, const FULL: bool>(
     }
 }
 
+/// Whether the elements of a group of `lanes` lanes are whole vectors when read without gaps.
+#[inline(always)]
+pub(crate) const fn is_compact<F: Format>(lanes: usize) -> bool {
+    F::SUB == 32 && F::BITS >= 4 && matches!(lanes, 2 | 4 | 8)
+}
+
+/// The elements of a compact group without gaps, as `lanes / 2` vectors: steps of four elements follow
+/// each other, `16 / lanes` of them in each vector.
+///
+/// # Safety
+/// There must be a group, and it must be compact.
+#[inline(always)]
+pub(crate) unsafe fn expand_compact<A: Arch, F: Format>(group: At, lanes: usize) -> [A::Bytes; 4] {
+    // SAFETY: the reads stay inside the group.
+    unsafe {
+        let main = group.main.add(scale_bytes::<F>(lanes));
+        let mut out = compact_elements::<A>(F::BITS - F::SPLIT, main, lanes);
+        if F::SPLIT > 0 {
+            let low = compact_elements::<A>(F::SPLIT, group.low, lanes);
+            for v in 0..4 {
+                out[v] = A::join(out[v], low[v], F::SPLIT);
+            }
+        }
+        out
+    }
+}
+
+#[inline(always)]
+unsafe fn compact_elements<A: Arch>(bits: usize, from: *const u8, lanes: usize) -> [A::Bytes; 4] {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let mut out = [A::no_bytes(); 4];
+        if bits == 8 {
+            for v in 0..lanes / 2 {
+                out[v] = A::bytes(from.add(v * 64));
+            }
+            return out;
+        }
+        if lanes == 2 {
+            out[0] = A::nibbles(from);
+        } else {
+            for v in 0..lanes / 4 {
+                let folded = A::bytes(from.add(v * 64));
+                out[v] = A::low(folded);
+                out[v + lanes / 4] = A::high(folded);
+            }
+        }
+        if bits == 5 {
+            for v in 0..lanes / 2 {
+                let mask = from.add(16 * lanes + 8 * v).cast::<u64>().read_unaligned();
+                out[v] = A::add_bits(out[v], u64::from_le(mask), 16);
+            }
+        }
+        out
+    }
+}
+
 #[inline(always)]
 unsafe fn read<A: Arch, const FULL: bool>(from: *const u8, lanes: usize) -> A::Bytes {
     // SAFETY: passed on to the caller.

@@ -117,7 +117,8 @@ fn tile<A: Arch, const N: usize, const SUB: usize, const WIDE: bool, const PLAIN
                 let (input, step) = if PLAIN {
                     (q.add(block * SUB), 4)
                 } else {
-                    (q.add(block / LANES * (SUB * LANES) + lane * 4), 64)
+                    let group = block - lane;
+                    (q.add(group * SUB + lane * 4), 4 * LANES.min(panel.blocks - group))
                 };
                 let mut ints = [A::no_ints(); N];
                 for j in 0..SUB / 4 {

@@ -153,6 +153,9 @@ pub(crate) trait Arch {
         w: Self::Bytes,
         a: *const u8,
     ) -> Self::Ints;
+    /// In each of the first `lanes` lanes (2, 4 or 8), the sum of the lanes that far apart; the others
+    /// hold anything.
+    unsafe fn fold(ints: Self::Ints, lanes: usize) -> Self::Ints;
     /// Exact up to 2²⁴.
     unsafe fn to_floats(ints: Self::Ints) -> Self::Floats;
 

@@ -96,15 +96,15 @@ impl<T: Pod> DerefMut for Piece<T> {
     }
 }
 
-/// Asks for the cache lines of a slice.
+/// Asks for cache lines, one for each 64 bytes of a slice from its first on.
 #[inline(always)]
 pub(crate) fn prefetch<T: Pod>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in values.chunks(LINE / size_of::<T>()) {
-        // SAFETY: a prefetch has no effect but on the caches, and the address is valid.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        for line in values.chunks(LINE / size_of::<T>()) {
+            // SAFETY: a prefetch has no effect but on the caches, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

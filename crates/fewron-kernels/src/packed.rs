@@ -3,7 +3,8 @@
 use crate::activations::{Layout, Order, Quantized};
 use crate::dtype::DType;
 use crate::format::{
-    At, Format, Kind, LANES, expand, group_bytes, low_bytes, scales, sub, with_format, write_group,
+    At, Format, Kind, LANES, expand, expand_compact, group_bytes, is_compact, low_bytes, scales,
+    sub, with_format, write_group,
 };
 use crate::gemm::Panel;
 use crate::isa::{Arch, Isa, multiversion};
@@ -102,10 +103,12 @@ impl Packed {
     /// Standard deviation of the products of the high bits alone with the first vector of `x`.
     pub(crate) fn high_error(&self, x: &Quantized) -> f32 {
         let (input, sub) = (x.token(0), x.layout().sub);
+        let blocks = self.cols / sub;
         let energy = |block: usize| {
-            let (group, lane) = (block / LANES * LANES * sub, block % LANES);
-            let steps =
-                (0..sub / 4).flat_map(|j| (0..4).map(move |i| group + j * 64 + lane * 4 + i));
+            let (group, lane) = (block / LANES * LANES, block % LANES);
+            let step = 4 * LANES.min(blocks - group);
+            let first = group * sub + lane * 4;
+            let steps = (0..sub / 4).flat_map(|j| (0..4).map(move |i| first + j * step + i));
             let square: i32 = steps.map(|at| i32::from(input.q[at] as i8).pow(2)).sum();
             square as f32 * input.scales[block] * input.scales[block]
         };
@@ -302,6 +305,12 @@ fn format_row_dots<A: Arch, F: Format>(
     }
 }
 
+#[inline(always)]
+unsafe fn dot<A: Arch, F: Format>(sum: A::Ints, w: A::Bytes, a: A::Bytes) -> A::Ints {
+    // SAFETY: passed on to the caller.
+    unsafe { if F::WIDE { A::dot::<true>(sum, w, a) } else { A::dot::<false>(sum, w, a) } }
+}
+
 /// `d_w·d_a·Σ q_w·q_a + m_w·Σ a` of each block of a group, in its lane.
 #[inline(always)]
 unsafe fn group_dot<A: Arch, F: Format, const FULL: bool>(
@@ -314,15 +323,23 @@ unsafe fn group_dot<A: Arch, F: Format, const FULL: bool>(
     // SAFETY: the caller promises a group of the format, and inputs for sixteen blocks.
     unsafe {
         let (d, m) = scales::<A, F, FULL>(group.main, lanes);
-        let w = expand::<A, F, FULL>(group, lanes);
         let (mut even, mut odd) = (A::no_ints(), A::no_ints());
-        for j in (0..F::VECTORS).step_by(2) {
-            if F::WIDE {
-                even = A::dot::<true>(even, w[j], A::bytes(q.add(j * 64)));
-                odd = A::dot::<true>(odd, w[j + 1], A::bytes(q.add(j * 64 + 64)));
-            } else {
-                even = A::dot::<false>(even, w[j], A::bytes(q.add(j * 64)));
-                odd = A::dot::<false>(odd, w[j + 1], A::bytes(q.add(j * 64 + 64)));
+        if FULL {
+            let w = expand::<A, F, true>(group, lanes);
+            for j in (0..F::VECTORS).step_by(2) {
+                even = dot::<A, F>(even, w[j], A::bytes(q.add(j * 64)));
+                odd = dot::<A, F>(odd, w[j + 1], A::bytes(q.add(j * 64 + 64)));
+            }
+        } else if is_compact::<F>(lanes) {
+            let w = expand_compact::<A, F>(group, lanes);
+            for v in 0..lanes / 2 {
+                even = dot::<A, F>(even, w[v], A::bytes(q.add(v * 64)));
+            }
+            even = A::fold(even, lanes);
+        } else {
+            let w = expand::<A, F, false>(group, lanes);
+            for j in 0..F::VECTORS {
+                even = dot::<A, F>(even, w[j], A::bytes_part(q.add(j * lanes * 4), lanes));
             }
         }
         let products = A::to_floats(A::add_ints(even, odd));

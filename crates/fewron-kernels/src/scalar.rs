@@ -145,6 +145,14 @@ impl Arch for Scalar {
     }
 
     #[inline(always)]
+    unsafe fn fold(mut ints: [i32; 16], lanes: usize) -> [i32; 16] {
+        for lane in lanes..16 {
+            ints[lane % lanes] += ints[lane];
+        }
+        ints
+    }
+
+    #[inline(always)]
     unsafe fn to_floats(ints: [i32; 16]) -> [f32; 16] {
         let mut out = [0.0; 16];
         for lane in 0..16 {

@@ -19,7 +19,7 @@ use crate::format::{LANES, sub};
 use crate::gemm::{Panel, products};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
-use crate::memory::{Memory, Piece};
+use crate::memory::{Memory, Piece, prefetch};
 use crate::pool::Pool;
 use crate::unpack::{SUB, UnpackedRow, unpack};
 use std::ops::Range;
@@ -265,7 +265,7 @@ fn sparse_bits<A: Arch, const BITS: usize>(
             count += 1;
             rest += 1;
             if let Some(&ahead) = active.get(rest + GROUP / 2) {
-                crate::memory::prefetch(&w.q[ahead as usize * w.row_bytes..][bytes.clone()]);
+                prefetch(&w.q[ahead as usize * w.row_bytes..][bytes.clone()]);
             }
         }
         let next = active.get(rest).map(|&neuron| neuron as usize / w.group);

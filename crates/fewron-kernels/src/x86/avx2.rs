@@ -224,6 +224,20 @@ impl<const VNNI: bool> Arch for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn fold(ints: Self::Ints, lanes: usize) -> Self::Ints {
+        unsafe {
+            let mut sum = _mm256_add_epi32(ints.0, ints.1);
+            if lanes < 8 {
+                sum = _mm256_add_epi32(sum, _mm256_permute2x128_si256::<0x01>(sum, sum));
+            }
+            if lanes < 4 {
+                sum = _mm256_add_epi32(sum, _mm256_shuffle_epi32::<0x4e>(sum));
+            }
+            Pair(sum, sum)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn to_floats(ints: Self::Ints) -> Self::Floats {
         unsafe { Pair(_mm256_cvtepi32_ps(ints.0), _mm256_cvtepi32_ps(ints.1)) }
     }

@@ -115,6 +115,21 @@ impl Arch for Avx512Vnni {
     }
 
     #[inline(always)]
+    unsafe fn fold(ints: __m512i, lanes: usize) -> __m512i {
+        unsafe {
+            let swapped = _mm512_shuffle_i64x2::<0x4e>(ints, ints);
+            let mut sum = _mm512_add_epi32(ints, swapped);
+            if lanes < 8 {
+                sum = _mm512_add_epi32(sum, _mm512_shuffle_i64x2::<0xb1>(sum, sum));
+            }
+            if lanes < 4 {
+                sum = _mm512_add_epi32(sum, _mm512_shuffle_epi32::<0x4e>(sum));
+            }
+            sum
+        }
+    }
+
+    #[inline(always)]
     unsafe fn to_floats(ints: __m512i) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(ints) }
     }
