@@ -137,9 +137,9 @@ impl Pool {
         while inside > 0 {
             spins += 1;
             if spins < SPINS {
-                std::hint::spin_loop()
+                std::hint::spin_loop();
             } else {
-                thread::park_timeout(NAP)
+                thread::park_timeout(NAP);
             }
             inside = shared.state.load(Ordering::Acquire);
         }
@@ -225,9 +225,9 @@ fn work(shared: &Shared, index: usize) {
         while epoch == seen {
             spins += 1;
             if spins < SPINS {
-                std::hint::spin_loop()
+                std::hint::spin_loop();
             } else {
-                thread::park()
+                thread::park();
             }
             epoch = shared.epoch.load(Ordering::Acquire);
         }

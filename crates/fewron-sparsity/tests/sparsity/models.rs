@@ -3,7 +3,7 @@
 use crate::goldens::{self, Goldens};
 use fewron_kernels::Isa;
 use fewron_model::gguf::Gguf;
-use fewron_model::{Logits, Model, Pool, Session, Trace};
+use fewron_model::{KvType, Logits, Model, Pool, Session, Trace};
 use std::sync::Arc;
 
 pub const MODELS: [&str; 3] = ["tiny-llama", "tiny-llama-odd", "tiny-gemma3"];
@@ -11,7 +11,7 @@ pub const MODELS: [&str; 3] = ["tiny-llama", "tiny-llama-odd", "tiny-gemma3"];
 pub fn session(name: &str, isa: Isa) -> Session {
     let path = goldens::folder().join("tiny").join(format!("{name}.gguf"));
     let model = Model::with_isa(Gguf::open(&path).unwrap(), isa).unwrap();
-    Session::new(Arc::new(model), Arc::new(Pool::new(1)))
+    Session::with_kv_type(Arc::new(model), Arc::new(Pool::new(1)), KvType::F32)
 }
 
 pub fn goldens(name: &str) -> Goldens {
