@@ -10,6 +10,7 @@ use fewron_model::sampler::argmax;
 use fewron_model::tokenizer::Tokenizer;
 use fewron_model::{Logits, Model, Pool, Probe, Session, Site};
 use std::error::Error;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,9 +57,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     });
     let [all, greedy, sampled] = *total.lock().expect("no thread panicked");
-    println!(
+    writeln!(
+        std::io::stdout(),
         "{all} tokens: greedy choice differs at {greedy}, logits to depth {DEPTH} at {sampled}"
-    );
+    )?;
     Ok(())
 }
 
