@@ -157,6 +157,16 @@ impl KvPage {
         }
     }
 
+    /// Whether the page was made for a shape.
+    fn fits(&self, shape: &KvShape) -> bool {
+        let (kind, len) = match &self.elements {
+            Elements::Half(x) => (KvType::F16, x.len()),
+            Elements::Single(x) => (KvType::F32, x.len()),
+            Elements::Bytes(x) => (KvType::Q8, x.len()),
+        };
+        kind == shape.kind && len == 2 * shape.heads * shape.side()
+    }
+
     fn base(&self) -> *const u8 {
         match &self.elements {
             Elements::Half(x) => x.as_ptr().cast(),
@@ -189,7 +199,8 @@ pub struct AttentionScratch {
 /// pages; `z` has shape `[queries, dim]`. A query's result does not depend on the others.
 ///
 /// # Panics
-/// When lengths differ, a query sees nothing, or there are not pages for what it sees.
+/// When lengths differ, a query sees nothing, there are not pages for what it sees, or they were made
+/// for another shape.
 #[allow(clippy::too_many_arguments)]
 pub fn attend(
     isa: Isa,
@@ -319,6 +330,7 @@ fn tile<A: Arch, S: Storage, const N: usize>(
         }
     }
     let pages = if from < to { &pages[from..to] } else { &[] };
+    assert!(pages.iter().all(|page| page.fits(shape)), "pages of another shape");
     let first = if pages.is_empty() { 0 } else { from * PAGE };
     // A last vector for the position that the pages do not hold.
     let width = (pages.len() + 1) * PAGE;

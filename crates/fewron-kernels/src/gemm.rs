@@ -4,6 +4,9 @@ use crate::activations::{Order, Quantized};
 use crate::format::LANES;
 use crate::isa::{Arch, multiversion};
 
+/// Tokens from which on it pays to lay rows side by side.
+pub(crate) const PANEL_TOKENS: usize = 4;
+
 /// Sixteen weight rows side by side, one in each lane.
 ///
 /// For each block of `sub` inputs: `sub / 4` vectors of four consecutive elements of each row, and the

@@ -3,7 +3,7 @@
 use crate::activations::{Activations, Layout, Quantized};
 use crate::dtype::DType;
 use crate::format::{Kind, LANES};
-use crate::gemm::{Panel, products};
+use crate::gemm::{PANEL_TOKENS, Panel, products};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::packed::{Packed, fill_panel, row_dots};
 use crate::pool::{Pool, SharedSlice};
@@ -230,9 +230,6 @@ fn form<'a>(w: &Packed, x: &'a Activations) -> &'a Quantized {
     assert_eq!(x.cols(), w.cols(), "inputs of the matrix");
     x.quantized(w.layout()).expect("quantised weights take 8-bit activations of their layout")
 }
-
-/// Tokens from which on it pays to lay rows side by side.
-const PANEL_TOKENS: usize = 4;
 
 /// How far ahead of the row at work memory is asked for rows.
 const PREFETCH_BYTES: usize = 8192;

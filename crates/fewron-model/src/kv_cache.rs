@@ -39,12 +39,6 @@ impl KvCache {
         }
     }
 
-    /// Bytes of the text's pages, those that it shares included.
-    pub fn bytes(&self) -> usize {
-        let pages: usize = self.layers.iter().map(|layer| layer.pages.len()).sum();
-        pages * KvPage::bytes(&self.shape)
-    }
-
     /// Appends rows to a layer.
     pub(crate) fn extend(&mut self, layer: usize, keys: &[f32], values: &[f32]) {
         let (shape, width) = (&self.shape, self.shape.width());

@@ -16,16 +16,13 @@ use super::{Output, TILE};
 use crate::activations::{Activations, Layout, Order, Quantized, Token};
 use crate::dtype::DType;
 use crate::format::{LANES, sub};
-use crate::gemm::{Panel, products};
+use crate::gemm::{PANEL_TOKENS, Panel, products};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
 use crate::memory::{Memory, Piece, prefetch};
 use crate::pool::Pool;
 use crate::unpack::{SUB, UnpackedRow, unpack};
 use std::ops::Range;
-
-/// Tokens from which on it pays to lay outputs side by side.
-const PANEL_TOKENS: usize = 4;
 
 /// Most neurons that share scales.
 const GROUP: usize = 32;

@@ -118,6 +118,17 @@ proptest! {
 }
 
 #[test]
+#[should_panic(expected = "pages of another shape")]
+fn pages_of_another_shape_are_refused() {
+    let shape = |kind| KvShape { kind, heads: 1, dim: 16 };
+    let pages = [Arc::new(KvPage::new(&shape(KvType::Q8)))];
+    let query = Query { q: &[0.0; 16], first: 0, last: 3, own: None };
+    let scratch = &mut AttentionScratch::default();
+    let shape = shape(KvType::F32);
+    attend(Isa::SCALAR, &shape, &pages, 0, 1.0, &[query], scratch, &mut [0.0; 16]);
+}
+
+#[test]
 fn sizes_are_those_of_the_types() {
     let shape = |kind| KvShape { kind, heads: 3, dim: 64 };
     assert_eq!(KvPage::bytes(&shape(KvType::F32)), 2 * 3 * 64 * 16 * 4);
