@@ -2,7 +2,7 @@
 
 use crate::format::LANES;
 use crate::isa::{Arch, Isa, multiversion};
-use crate::vector::softmax_body;
+use crate::vector::{self, softmax_body};
 use half::f16;
 use std::sync::Arc;
 
@@ -308,6 +308,9 @@ impl Storage for SmallInts {
     }
 }
 
+/// Pages of one vector of the softmax.
+const SOFTMAX_PAGES: usize = vector::LANES / PAGE;
+
 /// Pages whose scores are made together for a single query, so that sums do not wait for each other.
 const AT_ONCE: usize = 4;
 
@@ -325,7 +328,8 @@ fn tile<A: Arch, S: Storage, const N: usize>(
     let mut to = 0;
     for query in queries {
         if query.first <= query.last {
-            from = from.min(query.first / PAGE);
+            // Whole vectors of the softmax, whose order of sums must not depend on other queries.
+            from = from.min(query.first / vector::LANES * SOFTMAX_PAGES);
             to = to.max(query.last / PAGE + 1);
         }
     }
@@ -333,7 +337,8 @@ fn tile<A: Arch, S: Storage, const N: usize>(
     assert!(pages.iter().all(|page| page.fits(shape)), "pages of another shape");
     let first = if pages.is_empty() { 0 } else { from * PAGE };
     // A last vector for the position that the pages do not hold.
-    let width = (pages.len() + 1) * PAGE;
+    let own = pages.len().next_multiple_of(SOFTMAX_PAGES) * PAGE;
+    let width = own + vector::LANES;
     scores.clear();
     scores.resize(N * width, f32::NEG_INFINITY);
     let (dim, side) = (shape.dim, shape.side());
@@ -397,7 +402,7 @@ fn tile<A: Arch, S: Storage, const N: usize>(
             for i in 0..dim {
                 sum = A::mul_add(query.q[i], key[i], sum);
             }
-            scores[width - PAGE] = sum * scale;
+            scores[own] = sum * scale;
         }
         softmax_body::<A>(scores);
         if S::SCALED {
@@ -416,7 +421,7 @@ fn tile<A: Arch, S: Storage, const N: usize>(
                     let at = vector * LANES;
                     // SAFETY: as above; the vectors lie inside the padded head.
                     unsafe {
-                        columns::<A, S, N, $v>(pages, values, padded, at, queries, scores, width, z, dim);
+                        columns::<A, S, N, $v>(pages, values, padded, at, queries, scores, (own, width), z, dim);
                     }
                     vector += $v;
                 }
@@ -455,7 +460,7 @@ unsafe fn columns<A: Arch, S: Storage, const N: usize, const V: usize>(
     at: usize,
     queries: &[Query],
     scores: &[f32],
-    width: usize,
+    (own, width): (usize, usize),
     z: &mut [f32],
     dim: usize,
 ) {
@@ -488,7 +493,7 @@ unsafe fn columns<A: Arch, S: Storage, const N: usize, const V: usize>(
             let z = &mut z[n * dim + at..n * dim + end];
             z.copy_from_slice(&out.as_flattened()[..end - at]);
             if let Some((_, value)) = queries[n].own {
-                let p = scores[n * width + width - PAGE];
+                let p = scores[n * width + own];
                 for (z, &v) in z.iter_mut().zip(&value[at..end]) {
                     *z = A::mul_add(p, v, *z);
                 }

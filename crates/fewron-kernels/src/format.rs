@@ -44,8 +44,6 @@ pub(crate) trait Format {
 
     /// Vectors of a group.
     const VECTORS: usize = Self::SUB / 4;
-    /// Whether elements may exceed 127.
-    const WIDE: bool = Self::BITS == 8;
 }
 
 macro_rules! formats {

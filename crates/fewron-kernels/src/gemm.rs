@@ -15,17 +15,17 @@ pub(crate) const PANEL_TOKENS: usize = 4;
 pub(crate) struct Panel {
     blocks: usize,
     sub: usize,
-    wide: bool,
+    /// Bits of an element.
+    bits: usize,
     q: Vec<u8>,
     d: Vec<f32>,
     m: Vec<f32>,
 }
 
 impl Panel {
-    /// Makes room for `places` blocks, `blocks` of them in use. `wide` says that elements may exceed
-    /// 127.
-    pub(crate) fn resize(&mut self, places: usize, blocks: usize, sub: usize, wide: bool) {
-        (self.blocks, self.sub, self.wide) = (blocks, sub, wide);
+    /// Makes room for `places` blocks of elements of `bits` bits, `blocks` of them in use.
+    pub(crate) fn resize(&mut self, places: usize, blocks: usize, sub: usize, bits: usize) {
+        (self.blocks, self.sub, self.bits) = (blocks, sub, bits);
         self.q.resize(places * sub * LANES, 0);
         self.d.resize(places * LANES, 0.0);
         self.m.resize(places * LANES, 0.0);
@@ -64,19 +64,31 @@ fn products_body<A: Arch>(panel: &Panel, x: &Quantized, out: &mut [f32]) {
     assert!(out.len() == x.tokens() * LANES && x.layout().sub == panel.sub);
     assert!(x.cols() == panel.blocks * panel.sub);
     let plain = x.layout().order == Order::Plain;
-    match (panel.sub, panel.wide, plain) {
-        (32, false, false) => all_tokens::<A, 32, false, false>(panel, x, out),
-        (32, true, false) => all_tokens::<A, 32, true, false>(panel, x, out),
-        (32, false, true) => all_tokens::<A, 32, false, true>(panel, x, out),
-        (32, true, true) => all_tokens::<A, 32, true, true>(panel, x, out),
-        (16, _, false) => all_tokens::<A, 16, false, false>(panel, x, out),
-        (16, _, true) => all_tokens::<A, 16, false, true>(panel, x, out),
+    match (panel.sub, plain) {
+        (32, false) => all_bits::<A, 32, false>(panel, x, out),
+        (32, true) => all_bits::<A, 32, true>(panel, x, out),
+        (16, false) => all_bits::<A, 16, false>(panel, x, out),
+        (16, true) => all_bits::<A, 16, true>(panel, x, out),
         _ => unreachable!("blocks have 16 or 32 elements"),
     }
 }
 
 #[inline(always)]
-fn all_tokens<A: Arch, const SUB: usize, const WIDE: bool, const PLAIN: bool>(
+fn all_bits<A: Arch, const SUB: usize, const PLAIN: bool>(
+    panel: &Panel,
+    x: &Quantized,
+    out: &mut [f32],
+) {
+    match panel.bits {
+        0..=4 => all_tokens::<A, 4, SUB, PLAIN>(panel, x, out),
+        5 => all_tokens::<A, 5, SUB, PLAIN>(panel, x, out),
+        6 => all_tokens::<A, 6, SUB, PLAIN>(panel, x, out),
+        _ => all_tokens::<A, 8, SUB, PLAIN>(panel, x, out),
+    }
+}
+
+#[inline(always)]
+fn all_tokens<A: Arch, const BITS: usize, const SUB: usize, const PLAIN: bool>(
     panel: &Panel,
     x: &Quantized,
     out: &mut [f32],
@@ -85,9 +97,9 @@ fn all_tokens<A: Arch, const SUB: usize, const WIDE: bool, const PLAIN: bool>(
     macro_rules! tiles {
         ($($n:literal),*) => {
             $(
-                while x.tokens() - token >= $n {
+                while $n <= A::tile(BITS) && x.tokens() - token >= $n {
                     let out = &mut out[token * LANES..][..$n * LANES];
-                    tile::<A, $n, SUB, WIDE, PLAIN>(panel, x, token, out);
+                    tile::<A, $n, BITS, SUB, PLAIN>(panel, x, token, out);
                     token += $n;
                 }
             )*
@@ -97,7 +109,7 @@ fn all_tokens<A: Arch, const SUB: usize, const WIDE: bool, const PLAIN: bool>(
 }
 
 #[inline(always)]
-fn tile<A: Arch, const N: usize, const SUB: usize, const WIDE: bool, const PLAIN: bool>(
+fn tile<A: Arch, const N: usize, const BITS: usize, const SUB: usize, const PLAIN: bool>(
     panel: &Panel,
     x: &Quantized,
     token: usize,
@@ -124,11 +136,18 @@ fn tile<A: Arch, const N: usize, const SUB: usize, const WIDE: bool, const PLAIN
                     (q.add(group * SUB + lane * 4), 4 * LANES.min(panel.blocks - group))
                 };
                 let mut ints = [A::no_ints(); N];
+                let mut products = [A::no_sums(); N];
                 for j in 0..SUB / 4 {
                     let w = A::bytes(w.add(j * 64));
                     for n in 0..N {
                         let input = input.add(n * places * SUB + j * step);
-                        ints[n] = A::dot_splat::<WIDE>(ints[n], w, input);
+                        products[n] = A::dot_splat(BITS, products[n], w, input);
+                    }
+                    if (j + 1) % A::room(BITS) == 0 || j + 1 == SUB / 4 {
+                        for n in 0..N {
+                            ints[n] = A::take(BITS, ints[n], products[n]);
+                            products[n] = A::no_sums();
+                        }
                     }
                 }
                 let d = A::floats(panel.d.as_ptr().add(block * LANES));
@@ -136,9 +155,8 @@ fn tile<A: Arch, const N: usize, const SUB: usize, const WIDE: bool, const PLAIN
                 for n in 0..N {
                     let scale = A::splat(*scale.add(n * places + block));
                     let sum = A::splat(*sum.add(n * places + block));
-                    let products = A::to_floats(ints[n]);
-                    let part = A::fma(products, A::mul(d, scale), A::mul(m, sum));
-                    sums[n] = A::add(sums[n], part);
+                    let part = A::fma(A::to_floats(ints[n]), A::mul(d, scale), sums[n]);
+                    sums[n] = A::fma(m, sum, part);
                 }
                 block += lanes;
             }

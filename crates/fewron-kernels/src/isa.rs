@@ -112,8 +112,15 @@ pub(crate) trait Arch {
     type Bytes: Copy;
     /// Sixteen i32.
     type Ints: Copy;
+    /// Sums of a few products in each lane, of whatever width the instruction set multiplies to.
+    type Sums: Copy;
     /// Sixteen f32.
     type Floats: Copy;
+
+    /// Tokens whose sums the registers hold at once, for weights of so many bits.
+    fn tile(bits: usize) -> usize;
+    /// Dot products with weights of so many bits that [`Self::Sums`] have room for.
+    fn room(bits: usize) -> usize;
 
     /// `a * b + c`, fused where the instruction set has it.
     fn mul_add(a: f32, b: f32, c: f32) -> f32;
@@ -144,15 +151,15 @@ pub(crate) trait Arch {
     unsafe fn no_ints() -> Self::Ints;
     /// Sums of lanes.
     unsafe fn add_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
-    /// `sum += Σ w·a` over the four bytes of each lane, `w` unsigned and `a` signed. `w` is under
-    /// 128 unless `WIDE`.
-    unsafe fn dot<const WIDE: bool>(sum: Self::Ints, w: Self::Bytes, a: Self::Bytes) -> Self::Ints;
+    /// Zeros.
+    unsafe fn no_sums() -> Self::Sums;
+    /// `sums += Σ w·a` over the four bytes of each lane: `w` unsigned and of `bits` bits, `a` from −127
+    /// to 127.
+    unsafe fn dot(bits: usize, sums: Self::Sums, w: Self::Bytes, a: Self::Bytes) -> Self::Sums;
     /// The same with the four bytes at `a` in every lane.
-    unsafe fn dot_splat<const WIDE: bool>(
-        sum: Self::Ints,
-        w: Self::Bytes,
-        a: *const u8,
-    ) -> Self::Ints;
+    unsafe fn dot_splat(bits: usize, sums: Self::Sums, w: Self::Bytes, a: *const u8) -> Self::Sums;
+    /// `ints + sums`.
+    unsafe fn take(bits: usize, ints: Self::Ints, sums: Self::Sums) -> Self::Ints;
     /// In each of the first `lanes` lanes (2, 4 or 8), the sum of the lanes that far apart; the others
     /// hold anything.
     unsafe fn fold(ints: Self::Ints, lanes: usize) -> Self::Ints;

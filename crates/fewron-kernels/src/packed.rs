@@ -283,15 +283,14 @@ fn format_row_dots<A: Arch, F: Format>(
             let mut total = A::splat(0.0);
             for g in 0..full {
                 let (scale, sum) = (scale.add(g * LANES), sum.add(g * LANES));
-                let part =
-                    group_dot::<A, F, true>(group, LANES, q.add(g * 16 * F::SUB), scale, sum);
-                total = A::add(total, part);
+                let q = q.add(g * 16 * F::SUB);
+                total = group_dot::<A, F, true>(total, group, LANES, q, scale, sum);
                 group = group.next::<F>(LANES);
             }
             if rest > 0 {
                 let (scale, sum) = (scale.add(full * LANES), sum.add(full * LANES));
                 let q = q.add(full * 16 * F::SUB);
-                total = A::add(total, group_dot::<A, F, false>(group, rest, q, scale, sum));
+                total = group_dot::<A, F, false>(total, group, rest, q, scale, sum);
             }
             A::store(total, sums[index].as_mut_ptr());
         }
@@ -305,15 +304,10 @@ fn format_row_dots<A: Arch, F: Format>(
     }
 }
 
-#[inline(always)]
-unsafe fn dot<A: Arch, F: Format>(sum: A::Ints, w: A::Bytes, a: A::Bytes) -> A::Ints {
-    // SAFETY: passed on to the caller.
-    unsafe { if F::WIDE { A::dot::<true>(sum, w, a) } else { A::dot::<false>(sum, w, a) } }
-}
-
-/// `d_w·d_a·Σ q_w·q_a + m_w·Σ a` of each block of a group, in its lane.
+/// `total + d_w·d_a·Σ q_w·q_a + m_w·Σ a` of each block of a group, in its lane.
 #[inline(always)]
 unsafe fn group_dot<A: Arch, F: Format, const FULL: bool>(
+    total: A::Floats,
     group: At,
     lanes: usize,
     q: *const u8,
@@ -323,28 +317,41 @@ unsafe fn group_dot<A: Arch, F: Format, const FULL: bool>(
     // SAFETY: the caller promises a group of the format, and inputs for sixteen blocks.
     unsafe {
         let (d, m) = scales::<A, F, FULL>(group.main, lanes);
-        let (mut even, mut odd) = (A::no_ints(), A::no_ints());
+        let mut ints = A::no_ints();
+        // Two chains, because a sum waits for the one before it.
+        let (mut even, mut odd) = (A::no_sums(), A::no_sums());
         if FULL {
             let w = expand::<A, F, true>(group, lanes);
             for j in (0..F::VECTORS).step_by(2) {
-                even = dot::<A, F>(even, w[j], A::bytes(q.add(j * 64)));
-                odd = dot::<A, F>(odd, w[j + 1], A::bytes(q.add(j * 64 + 64)));
+                even = A::dot(F::BITS, even, w[j], A::bytes(q.add(j * 64)));
+                odd = A::dot(F::BITS, odd, w[j + 1], A::bytes(q.add(j * 64 + 64)));
+                if (j / 2 + 1) % A::room(F::BITS) == 0 || j + 2 == F::VECTORS {
+                    ints = A::take(F::BITS, A::take(F::BITS, ints, even), odd);
+                    (even, odd) = (A::no_sums(), A::no_sums());
+                }
             }
         } else if is_compact::<F>(lanes) {
             let w = expand_compact::<A, F>(group, lanes);
             for v in 0..lanes / 2 {
-                even = dot::<A, F>(even, w[v], A::bytes(q.add(v * 64)));
+                even = A::dot(F::BITS, even, w[v], A::bytes(q.add(v * 64)));
+                if (v + 1) % A::room(F::BITS) == 0 || v + 1 == lanes / 2 {
+                    ints = A::take(F::BITS, ints, even);
+                    even = A::no_sums();
+                }
             }
-            even = A::fold(even, lanes);
+            ints = A::fold(ints, lanes);
         } else {
             let w = expand::<A, F, false>(group, lanes);
             for j in 0..F::VECTORS {
-                even = dot::<A, F>(even, w[j], A::bytes_part(q.add(j * lanes * 4), lanes));
+                even = A::dot(F::BITS, even, w[j], A::bytes_part(q.add(j * lanes * 4), lanes));
+                if (j + 1) % A::room(F::BITS) == 0 || j + 1 == F::VECTORS {
+                    ints = A::take(F::BITS, ints, even);
+                    even = A::no_sums();
+                }
             }
         }
-        let products = A::to_floats(A::add_ints(even, odd));
-        let offsets = A::mul(m, A::floats(sum));
-        A::fma(products, A::mul(d, A::floats(scale)), offsets)
+        let part = A::fma(A::to_floats(ints), A::mul(d, A::floats(scale)), total);
+        A::fma(m, A::floats(sum), part)
     }
 }
 
@@ -361,7 +368,7 @@ fn fill_panel_body<A: Arch>(w: &Packed, first: usize, panel: &mut Panel) {
 #[inline(always)]
 fn format_panel<A: Arch, F: Format>(w: &Packed, first: usize, panel: &mut Panel) {
     let blocks = w.cols / F::SUB;
-    panel.resize(blocks.next_multiple_of(LANES), blocks, F::SUB, F::WIDE);
+    panel.resize(blocks.next_multiple_of(LANES), blocks, F::SUB, F::BITS);
     let mut rows = [w.at(0); LANES];
     for (index, row) in rows.iter_mut().enumerate() {
         *row = w.at((first + index).min(w.rows - 1));

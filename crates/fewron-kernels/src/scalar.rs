@@ -15,7 +15,16 @@ pub(crate) unsafe fn half(from: *const u8) -> f32 {
 impl Arch for Scalar {
     type Bytes = [u8; 64];
     type Ints = [i32; 16];
+    type Sums = [i32; 16];
     type Floats = [f32; 16];
+
+    fn tile(_: usize) -> usize {
+        2
+    }
+
+    fn room(_: usize) -> usize {
+        usize::MAX
+    }
 
     #[inline(always)]
     fn mul_add(a: f32, b: f32, c: f32) -> f32 {
@@ -119,7 +128,18 @@ impl Arch for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn dot<const WIDE: bool>(mut sum: [i32; 16], w: [u8; 64], a: [u8; 64]) -> [i32; 16] {
+    unsafe fn no_sums() -> [i32; 16] {
+        [0; 16]
+    }
+
+    #[inline(always)]
+    unsafe fn take(_: usize, ints: [i32; 16], sums: [i32; 16]) -> [i32; 16] {
+        // SAFETY: portable code.
+        unsafe { Self::add_ints(ints, sums) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(_: usize, mut sum: [i32; 16], w: [u8; 64], a: [u8; 64]) -> [i32; 16] {
         for lane in 0..16 {
             for i in lane * 4..lane * 4 + 4 {
                 sum[lane] += i32::from(w[i]) * i32::from(a[i] as i8);
@@ -129,7 +149,8 @@ impl Arch for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn dot_splat<const WIDE: bool>(
+    unsafe fn dot_splat(
+        _: usize,
         mut sum: [i32; 16],
         w: [u8; 64],
         a: *const u8,

@@ -3,7 +3,7 @@
 use crate::isa::{Arch, multiversion};
 
 /// Partial sums of a reduction: fixed, so that a result depends on the length alone.
-const LANES: usize = 32;
+pub(crate) const LANES: usize = 32;
 
 #[inline(always)]
 pub(crate) fn reduce(mut lanes: [f32; LANES]) -> f32 {

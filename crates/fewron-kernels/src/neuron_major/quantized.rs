@@ -248,7 +248,7 @@ fn sparse_bits<A: Arch, const BITS: usize>(
     tiles: Range<usize>,
     y: &Output,
 ) {
-    let mut sums = vec![[0.0f32; TILE]; tiles.len()];
+    let mut totals = vec![[0.0f32; TILE]; tiles.len()];
     let bytes = tiles.start * tile_bytes(BITS)..tiles.end * tile_bytes(BITS);
     let mut rest = 0;
     while rest < active.len() {
@@ -272,7 +272,7 @@ fn sparse_bits<A: Arch, const BITS: usize>(
         // this body is compiled for.
         unsafe {
             let (scale, sum) = (A::splat(o.scales[group]), A::splat(o.sums[group]));
-            for (index, sums) in sums.iter_mut().enumerate() {
+            for (index, totals) in totals.iter_mut().enumerate() {
                 if let Some(next) = next {
                     let tile = (next * w.tiles + tiles.start + index) * TILE;
                     w.d.prefetch(tile);
@@ -280,6 +280,7 @@ fn sparse_bits<A: Arch, const BITS: usize>(
                 }
                 let at = index * tile_bytes(BITS);
                 let mut ints = [A::no_ints(); 4];
+                let mut sums = [A::no_sums(); 4];
                 for four in (0..count).step_by(4) {
                     let parts = A::interleave([
                         expand::<A, BITS>(rows[four].add(at)),
@@ -289,28 +290,29 @@ fn sparse_bits<A: Arch, const BITS: usize>(
                     ]);
                     let factors = factors.as_ptr().add(four);
                     for q in 0..4 {
-                        ints[q] = if BITS == 8 {
-                            A::dot_splat::<true>(ints[q], parts[q], factors)
-                        } else {
-                            A::dot_splat::<false>(ints[q], parts[q], factors)
-                        };
+                        sums[q] = A::dot_splat(BITS, sums[q], parts[q], factors);
+                    }
+                    if (four / 4 + 1) % A::room(BITS) == 0 || four + 4 >= count {
+                        for q in 0..4 {
+                            ints[q] = A::take(BITS, ints[q], sums[q]);
+                            sums[q] = A::no_sums();
+                        }
                     }
                 }
                 for q in 0..4 {
                     let sixteen = (tiles.start + index) * 4 + q;
                     let d = w.scales::<A>(&w.d, group, sixteen);
                     let m = w.scales::<A>(&w.m, group, sixteen);
-                    let products = A::to_floats(ints[q]);
-                    let part = A::fma(products, A::mul(d, scale), A::mul(m, sum));
-                    let total = sums.as_mut_ptr().add(q * LANES);
-                    A::store(A::add(A::floats(total), part), total);
+                    let total = totals.as_mut_ptr().add(q * LANES);
+                    let part = A::fma(A::to_floats(ints[q]), A::mul(d, scale), A::floats(total));
+                    A::store(A::fma(m, sum, part), total);
                 }
             }
         }
     }
-    for (tile, sums) in tiles.zip(&sums) {
+    for (tile, totals) in tiles.zip(&totals) {
         // SAFETY: a tile belongs to one thread.
-        unsafe { y.store(token, tile * TILE, sums) };
+        unsafe { y.store(token, tile * TILE, totals) };
     }
 }
 
@@ -332,7 +334,7 @@ fn fill_panels_bits<A: Arch, const BITS: usize>(
 ) {
     let groups = w.neurons / w.group;
     for panel in panels.iter_mut() {
-        panel.resize(groups, groups, w.group, BITS == 8);
+        panel.resize(groups, groups, w.group, BITS);
     }
     for group in 0..groups {
         // SAFETY: the group's rows have this tile; `A` is the instruction set this body is compiled

@@ -10,31 +10,51 @@ pub(crate) struct Avx2<const VNNI: bool>;
 #[derive(Clone, Copy)]
 pub(crate) struct Pair<T>(T, T);
 
-/// Sums of the products of unsigned bytes under 128 and signed bytes, by lane.
-#[inline(always)]
-unsafe fn narrow_dot(w: __m256i, a: __m256i, factor: i16) -> __m256i {
-    // SAFETY: the caller promises AVX2. No pair overflows: 2 · 127 · 127 < 2¹⁵.
-    unsafe { _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(factor)) }
-}
+/// Sums of one half of the lanes. With VNNI the first register holds them in 32 bits. Without, they
+/// are pairs of sums in 16 bits, of low nibbles in the first and of high ones in the second; weights
+/// of fewer than eight bits need the first alone.
+type HalfSums = [__m256i; 2];
 
+/// `sums += Σ w·a` in one half of the lanes.
 #[inline(always)]
-unsafe fn half_dot<const VNNI: bool, const WIDE: bool>(
-    sum: __m256i,
+unsafe fn half_dot<const VNNI: bool>(
+    bits: usize,
+    sums: HalfSums,
     w: __m256i,
     a: __m256i,
-) -> __m256i {
+) -> HalfSums {
+    let [low_sums, high_sums] = sums;
+    // SAFETY: the caller promises the instruction set. Sums stay in 16 bits: see `room`.
+    unsafe {
+        if VNNI {
+            [_mm256_dpbusd_avx_epi32(low_sums, w, a), high_sums]
+        } else if bits == 8 {
+            let low = _mm256_and_si256(w, _mm256_set1_epi8(15));
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), _mm256_set1_epi8(15));
+            [
+                _mm256_add_epi16(low_sums, _mm256_maddubs_epi16(low, a)),
+                _mm256_add_epi16(high_sums, _mm256_maddubs_epi16(high, a)),
+            ]
+        } else {
+            [_mm256_add_epi16(low_sums, _mm256_maddubs_epi16(w, a)), high_sums]
+        }
+    }
+}
+
+/// `ints + sums` in one half of the lanes.
+#[inline(always)]
+unsafe fn half_take<const VNNI: bool>(bits: usize, ints: __m256i, sums: HalfSums) -> __m256i {
     // SAFETY: the caller promises the instruction set.
     unsafe {
         if VNNI {
-            _mm256_dpbusd_avx_epi32(sum, w, a)
-        } else if WIDE {
-            let low = _mm256_and_si256(w, _mm256_set1_epi8(15));
-            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(w), _mm256_set1_epi8(15));
-            let sum = _mm256_add_epi32(sum, narrow_dot(low, a, 1));
-            _mm256_add_epi32(sum, narrow_dot(high, a, 16))
-        } else {
-            _mm256_add_epi32(sum, narrow_dot(w, a, 1))
+            return _mm256_add_epi32(ints, sums[0]);
         }
+        let mut ints = _mm256_add_epi32(ints, _mm256_madd_epi16(sums[0], _mm256_set1_epi16(1)));
+        if bits == 8 {
+            let high = _mm256_madd_epi16(sums[1], _mm256_set1_epi16(16));
+            ints = _mm256_add_epi32(ints, high);
+        }
+        ints
     }
 }
 
@@ -72,7 +92,26 @@ unsafe fn transpose_eight(from: *const u8, to: *mut u8, stride: usize) {
 impl<const VNNI: bool> Arch for Avx2<VNNI> {
     type Bytes = Pair<__m256i>;
     type Ints = Pair<__m256i>;
+    type Sums = Pair<HalfSums>;
     type Floats = Pair<__m256>;
+
+    #[inline(always)]
+    fn tile(bits: usize) -> usize {
+        if bits == 8 && !VNNI { 2 } else { 4 }
+    }
+
+    /// Without VNNI a product of two pairs is at most `2 · 127 · (2^bits − 1)`, and sums of them must
+    /// stay under 2¹⁵.
+    #[inline(always)]
+    fn room(bits: usize) -> usize {
+        match bits {
+            _ if VNNI => usize::MAX,
+            0..=4 | 8 => 8,
+            5 => 4,
+            6 => 2,
+            _ => 1,
+        }
+    }
 
     #[inline(always)]
     fn mul_add(a: f32, b: f32, c: f32) -> f32 {
@@ -205,21 +244,33 @@ impl<const VNNI: bool> Arch for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn dot<const WIDE: bool>(sum: Self::Ints, w: Self::Bytes, a: Self::Bytes) -> Self::Ints {
+    unsafe fn no_sums() -> Self::Sums {
+        let none = unsafe { [_mm256_setzero_si256(); 2] };
+        Pair(none, none)
+    }
+
+    #[inline(always)]
+    unsafe fn dot(bits: usize, sums: Self::Sums, w: Self::Bytes, a: Self::Bytes) -> Self::Sums {
         unsafe {
-            Pair(half_dot::<VNNI, WIDE>(sum.0, w.0, a.0), half_dot::<VNNI, WIDE>(sum.1, w.1, a.1))
+            Pair(
+                half_dot::<VNNI>(bits, sums.0, w.0, a.0),
+                half_dot::<VNNI>(bits, sums.1, w.1, a.1),
+            )
         }
     }
 
     #[inline(always)]
-    unsafe fn dot_splat<const WIDE: bool>(
-        sum: Self::Ints,
-        w: Self::Bytes,
-        a: *const u8,
-    ) -> Self::Ints {
+    unsafe fn dot_splat(bits: usize, sums: Self::Sums, w: Self::Bytes, a: *const u8) -> Self::Sums {
         unsafe {
             let a = _mm256_set1_epi32(a.cast::<i32>().read_unaligned());
-            Self::dot::<WIDE>(sum, w, Pair(a, a))
+            Self::dot(bits, sums, w, Pair(a, a))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn take(bits: usize, ints: Self::Ints, sums: Self::Sums) -> Self::Ints {
+        unsafe {
+            Pair(half_take::<VNNI>(bits, ints.0, sums.0), half_take::<VNNI>(bits, ints.1, sums.1))
         }
     }
 

@@ -16,7 +16,18 @@ fn first(lanes: usize) -> __mmask16 {
 impl Arch for Avx512Vnni {
     type Bytes = __m512i;
     type Ints = __m512i;
+    type Sums = __m512i;
     type Floats = __m512;
+
+    #[inline(always)]
+    fn tile(_: usize) -> usize {
+        8
+    }
+
+    #[inline(always)]
+    fn room(_: usize) -> usize {
+        usize::MAX
+    }
 
     #[inline(always)]
     fn mul_add(a: f32, b: f32, c: f32) -> f32 {
@@ -102,12 +113,22 @@ impl Arch for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn dot<const WIDE: bool>(sum: __m512i, w: __m512i, a: __m512i) -> __m512i {
+    unsafe fn no_sums() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    unsafe fn take(_: usize, ints: __m512i, sums: __m512i) -> __m512i {
+        unsafe { _mm512_add_epi32(ints, sums) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(_: usize, sum: __m512i, w: __m512i, a: __m512i) -> __m512i {
         unsafe { _mm512_dpbusd_epi32(sum, w, a) }
     }
 
     #[inline(always)]
-    unsafe fn dot_splat<const WIDE: bool>(sum: __m512i, w: __m512i, a: *const u8) -> __m512i {
+    unsafe fn dot_splat(_: usize, sum: __m512i, w: __m512i, a: *const u8) -> __m512i {
         unsafe {
             let a = _mm512_set1_epi32(a.cast::<i32>().read_unaligned());
             _mm512_dpbusd_epi32(sum, w, a)
