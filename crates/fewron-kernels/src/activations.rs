@@ -1,6 +1,7 @@
 //! Inputs of matrix products: f32 vectors and their 8-bit forms.
 
 use crate::format::LANES;
+use crate::gemm::Visits;
 use crate::isa::{Arch, Isa, multiversion};
 use crate::pool::{Pool, SharedSlice};
 
@@ -133,20 +134,25 @@ impl Activations {
     }
 }
 
-/// An 8-bit form of a batch. Every vector is padded with zeros to whole groups of sixteen blocks.
+/// Tokens from which on a form is a [`Batch`], and products lay rows side by side.
+pub(crate) const BATCH_TOKENS: usize = 4;
+
+/// An 8-bit form of a few vectors or of a batch.
 #[derive(Default)]
 pub(crate) struct Quantized {
     layout: Option<Layout>,
     tokens: usize,
     cols: usize,
-    /// Blocks of a vector, with padding.
+    /// Places for the blocks of a vector.
     places: usize,
+    /// Tokens side by side: 1, or that of the instruction set.
+    tile: usize,
     q: Vec<u8>,
     scales: Vec<f32>,
     sums: Vec<f32>,
 }
 
-/// One vector of a [`Quantized`].
+/// One vector, padded with zeros to whole groups of sixteen blocks.
 #[derive(Clone, Copy)]
 pub(crate) struct Token<'a> {
     /// Signed bytes.
@@ -155,6 +161,48 @@ pub(crate) struct Token<'a> {
     pub(crate) scales: &'a [f32],
     /// Sum of each block, as quantised.
     pub(crate) sums: &'a [f32],
+}
+
+/// Many vectors, in tiles of tokens that lie side by side: for each block, in the order of
+/// [`Visits`], four bytes of each token by turns; and the scales and sums of each token by turns.
+pub(crate) struct Batch<'a>(&'a Quantized);
+
+impl Batch<'_> {
+    #[inline(always)]
+    pub(crate) fn tokens(&self) -> usize {
+        self.0.tokens
+    }
+
+    #[inline(always)]
+    pub(crate) fn tile(&self) -> usize {
+        self.0.tile
+    }
+
+    #[inline(always)]
+    pub(crate) fn sub(&self) -> usize {
+        self.0.layout().sub
+    }
+
+    #[inline(always)]
+    pub(crate) fn visits(&self) -> Visits {
+        self.0.visits()
+    }
+
+    /// Elements, scales and sums of the first block of `count` tokens of one tile.
+    #[inline(always)]
+    pub(crate) fn strip(&self, token: usize, count: usize) -> (*const u8, *const f32, *const f32) {
+        let Self(x) = self;
+        let (tile, place) = (token / x.tile, token % x.tile);
+        assert!(place + count <= x.tile);
+        let start = tile * x.tile * x.places;
+        let end = start + x.tile * x.places;
+        let sub = x.layout().sub;
+        (
+            x.q[start * sub..end * sub][4 * place..].as_ptr(),
+            x.scales[start..end][place..].as_ptr(),
+            x.sums[start..end][place..].as_ptr(),
+        )
+    }
 }
 
 impl Quantized {
@@ -169,32 +217,45 @@ impl Quantized {
         q: &[i8],
         scales: &[f32],
     ) {
-        let Layout { sub, order } = layout;
+        let sub = layout.sub;
         self.layout = Some(layout);
         (self.tokens, self.cols) = (tokens, cols);
-        self.places = cols.div_ceil(sub).next_multiple_of(LANES);
+        if tokens < BATCH_TOKENS {
+            (self.tile, self.places) = (1, cols.div_ceil(sub).next_multiple_of(LANES));
+        } else {
+            (self.tile, self.places) = (isa.tile(), self.visits().places());
+        }
+        let len = tokens.next_multiple_of(self.tile) * self.places;
         self.q.clear();
-        self.q.resize(tokens * self.places * sub, 0);
-        self.scales.clear();
-        self.scales.resize(tokens * self.places, 0.0);
-        self.sums.clear();
-        self.sums.resize(tokens * self.places, 0.0);
-        let (blocks, places) = (cols.div_ceil(BLOCK), self.places);
+        self.q.resize(len * sub, 0);
+        for values in [&mut self.scales, &mut self.sums] {
+            values.clear();
+            values.resize(len, 0.0);
+        }
+        let (visits, tile, places) = (self.visits(), self.tile, self.places);
+        let blocks = cols.div_ceil(BLOCK);
         let shared = (SharedSlice::new(&mut self.scales), SharedSlice::new(&mut self.sums));
-        pool.rows(&mut self.q, places * sub, |token, out| {
-            let q = &q[token * blocks * BLOCK..][..blocks * BLOCK];
-            let from = &scales[token * blocks..][..blocks];
-            let range = token * places..(token + 1) * places;
-            // SAFETY: a token belongs to one thread.
-            let (scales, sums) = unsafe { (shared.0.range(range.clone()), shared.1.range(range)) };
-            block_sums(isa, q, from, sub, scales, sums);
-            match order {
-                Order::Plain => {
-                    for (out, &q) in out.iter_mut().zip(q) {
-                        *out = q as u8;
-                    }
+        pool.rows(&mut self.q, tile * places * sub, |index, out| {
+            let range = index * tile * places..(index + 1) * tile * places;
+            // SAFETY: a tile belongs to one thread.
+            let (out_scales, out_sums) =
+                unsafe { (shared.0.range(range.clone()), shared.1.range(range)) };
+            for token in index * tile..((index + 1) * tile).min(tokens) {
+                let q = &q[token * blocks * BLOCK..][..blocks * BLOCK];
+                let from = &scales[token * blocks..][..blocks];
+                let place = token % tile;
+                let (scales, sums) = (&mut out_scales[place..], &mut out_sums[place..]);
+                if tile > 1 {
+                    block_sums(isa, q, from, sub, visits, tile, scales, sums);
+                    to_tile(isa, q, sub, visits, tile, &mut out[4 * place..]);
+                    continue;
                 }
-                Order::Lanes => to_lanes(isa, q, sub, out),
+                let plain = Visits::new(Order::Plain, visits.blocks());
+                block_sums(isa, q, from, sub, plain, 1, scales, sums);
+                match layout.order {
+                    Order::Plain => to_tile(isa, q, sub, plain, 1, out),
+                    Order::Lanes => to_lanes(isa, q, sub, out),
+                }
             }
         });
     }
@@ -202,6 +263,12 @@ impl Quantized {
     #[inline(always)]
     pub(crate) fn layout(&self) -> Layout {
         self.layout.unwrap_or(Layout { sub: 0, order: Order::Plain })
+    }
+
+    #[inline(always)]
+    fn visits(&self) -> Visits {
+        let Layout { sub, order } = self.layout();
+        Visits::new(order, self.cols.div_ceil(sub))
     }
 
     #[inline(always)]
@@ -214,8 +281,15 @@ impl Quantized {
         self.cols
     }
 
+    /// The form as a batch, if there are enough tokens for one.
+    pub(crate) fn batch(&self) -> Option<Batch<'_>> {
+        (self.tokens >= BATCH_TOKENS).then_some(Batch(self))
+    }
+
+    /// One vector of a form that is no batch.
     #[inline(always)]
     pub(crate) fn token(&self, token: usize) -> Token<'_> {
+        assert!(self.tile == 1, "tokens of a batch lie side by side");
         let sub = self.layout().sub;
         let places = token * self.places..(token + 1) * self.places;
         Token {
@@ -227,8 +301,8 @@ impl Quantized {
 }
 
 multiversion! {
-    /// Scales and sums of a vector's blocks of `sub` elements.
-    fn block_sums(q: &[i8], from: &[f32], sub: usize, scales: &mut [f32], sums: &mut [f32]) = block_sums_body;
+    /// Scales and sums of a vector's blocks of `sub` elements, `step` apart.
+    fn block_sums(q: &[i8], from: &[f32], sub: usize, visits: Visits, step: usize, scales: &mut [f32], sums: &mut [f32]) = block_sums_body;
 }
 
 #[inline(always)]
@@ -236,6 +310,8 @@ fn block_sums_body<A: Arch>(
     q: &[i8],
     from: &[f32],
     sub: usize,
+    visits: Visits,
+    step: usize,
     scales: &mut [f32],
     sums: &mut [f32],
 ) {
@@ -247,13 +323,32 @@ fn block_sums_body<A: Arch>(
             }
         }
         if sub == BLOCK {
-            scales[block] = scale;
-            sums[block] = scale * (halves[0] + halves[1]) as f32;
+            let at = visits.place(block) * step;
+            scales[at] = scale;
+            sums[at] = scale * (halves[0] + halves[1]) as f32;
         } else {
             for half in 0..2 {
-                scales[2 * block + half] = scale;
-                sums[2 * block + half] = scale * halves[half] as f32;
+                let at = visits.place(2 * block + half) * step;
+                scales[at] = scale;
+                sums[at] = scale * halves[half] as f32;
             }
+        }
+    }
+}
+
+multiversion! {
+    /// Puts the elements of a vector, four at a time, where its token has its place in a tile of so
+    /// many; block after block in the order of the visits.
+    fn to_tile(q: &[i8], sub: usize, visits: Visits, tile: usize, out: &mut [u8]) = to_tile_body;
+}
+
+#[inline(always)]
+fn to_tile_body<A: Arch>(q: &[i8], sub: usize, visits: Visits, tile: usize, out: &mut [u8]) {
+    for (block, q) in q.chunks_exact(sub).enumerate() {
+        let first = visits.place(block) * sub / 4;
+        for (j, four) in q.as_chunks::<4>().0.iter().enumerate() {
+            let bytes = [four[0] as u8, four[1] as u8, four[2] as u8, four[3] as u8];
+            out[(first + j) * tile * 4..][..4].copy_from_slice(&bytes);
         }
     }
 }

@@ -99,6 +99,15 @@ impl Isa {
     pub(crate) fn level(self) -> Level {
         self.0
     }
+
+    /// Tokens that lie side by side in a batch: as many as the registers serve at once.
+    pub(crate) fn tile(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => 8,
+            _ => 4,
+        }
+    }
 }
 
 /// Vectors of sixteen 32-bit lanes, and what kernels do with them. Kernel bodies are written once
@@ -117,8 +126,10 @@ pub(crate) trait Arch {
     /// Sixteen f32.
     type Floats: Copy;
 
-    /// Tokens whose sums the registers hold at once, for weights of so many bits.
-    fn tile(bits: usize) -> usize;
+    /// Tokens that lie side by side in a batch: see [`Isa::tile`].
+    const TILE: usize;
+    /// Tokens of a tile whose sums the registers hold at once, for weights of so many bits.
+    fn strip(bits: usize) -> usize;
     /// Dot products with weights of so many bits that [`Self::Sums`] have room for.
     fn room(bits: usize) -> usize;
 

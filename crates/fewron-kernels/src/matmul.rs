@@ -1,9 +1,9 @@
 //! Products with row-major weight matrices: all rows, chosen rows, and the transpose.
 
-use crate::activations::{Activations, Layout, Quantized};
+use crate::activations::{Activations, Batch, Layout, Quantized};
 use crate::dtype::DType;
 use crate::format::{Kind, LANES};
-use crate::gemm::{PANEL_TOKENS, Panel, products};
+use crate::gemm::{Panel, products};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::packed::{Packed, fill_panel, row_dots};
 use crate::pool::{Pool, SharedSlice};
@@ -128,13 +128,18 @@ pub fn matmul(isa: Isa, pool: &Pool, w: &Weights, x: &Activations, out: &mut [f3
         }
         Weights::Packed(w) => {
             let x = form(w, x);
-            if x.tokens() < PANEL_TOKENS {
-                pool.split(rows, LANES, |range| {
+            let Some(batch) = x.batch() else {
+                return pool.split(rows, LANES, |range| {
                     single_products(isa, w, w.kind(), range, rows, |row| row, x, store);
                 });
-            } else {
-                pool.split(rows, LANES, |range| panel_products(isa, w, range, x, store));
-            }
+            };
+            pool.split(rows, LANES, |range| {
+                panel_products(isa, w, range, &batch, |token, first, values| {
+                    let at = token * rows + first;
+                    // SAFETY: a row belongs to one thread.
+                    unsafe { shared.range(at..at + values.len()) }.copy_from_slice(values);
+                });
+            });
         }
     }
 }
@@ -274,13 +279,13 @@ fn single_products(
     }
 }
 
-/// Products of a batch with a range of rows: calls `store(token, row, value)`.
+/// Products of a batch with a range of rows: calls `store(token, first row, values)`.
 fn panel_products(
     isa: Isa,
     w: &Packed,
     rows: Range<usize>,
-    x: &Quantized,
-    store: impl Fn(usize, usize, f32),
+    x: &Batch,
+    store: impl Fn(usize, usize, &[f32]),
 ) {
     let mut panel = Panel::default();
     let mut out = vec![0.0; x.tokens() * LANES];
@@ -289,9 +294,7 @@ fn panel_products(
         products(isa, &panel, x, &mut out);
         let count = LANES.min(rows.end - first);
         for (token, out) in out.chunks_exact(LANES).enumerate() {
-            for (offset, &value) in out[..count].iter().enumerate() {
-                store(token, first + offset, value);
-            }
+            store(token, first, &out[..count]);
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::format::{
     At, Format, Kind, LANES, expand, expand_compact, group_bytes, is_compact, low_bytes, scales,
     sub, with_format, write_group,
 };
-use crate::gemm::Panel;
+use crate::gemm::{Panel, Visits};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
 use crate::memory::{Memory, Piece, prefetch};
@@ -368,7 +368,9 @@ fn fill_panel_body<A: Arch>(w: &Packed, first: usize, panel: &mut Panel) {
 #[inline(always)]
 fn format_panel<A: Arch, F: Format>(w: &Packed, first: usize, panel: &mut Panel) {
     let blocks = w.cols / F::SUB;
-    panel.resize(blocks.next_multiple_of(LANES), blocks, F::SUB, F::BITS);
+    let visits = Visits::new(Order::Lanes, blocks);
+    panel.resize(visits, F::SUB, F::BITS);
+    let step = visits.step();
     let mut rows = [w.at(0); LANES];
     for (index, row) in rows.iter_mut().enumerate() {
         *row = w.at((first + index).min(w.rows - 1));
@@ -398,10 +400,10 @@ fn format_panel<A: Arch, F: Format>(w: &Packed, first: usize, panel: &mut Panel)
                 *row = row.next::<F>(lanes);
             }
             for j in 0..F::VECTORS {
-                A::transpose(q[j].as_ptr(), panel.vector(at, j), F::VECTORS * 64);
+                A::transpose(q[j].as_ptr(), panel.vector(at, j), step * F::VECTORS * 64);
             }
-            A::transpose(d.as_ptr().cast(), panel.scale(at).cast(), 64);
-            A::transpose(m.as_ptr().cast(), panel.offset(at).cast(), 64);
+            A::transpose(d.as_ptr().cast(), panel.scale(at).cast(), step * 64);
+            A::transpose(m.as_ptr().cast(), panel.offset(at).cast(), step * 64);
         }
     }
 }

@@ -18,7 +18,9 @@ impl Arch for Scalar {
     type Sums = [i32; 16];
     type Floats = [f32; 16];
 
-    fn tile(_: usize) -> usize {
+    const TILE: usize = 4;
+
+    fn strip(_: usize) -> usize {
         2
     }
 

@@ -16,7 +16,7 @@ use super::{Output, TILE};
 use crate::activations::{Activations, Layout, Order, Quantized, Token};
 use crate::dtype::DType;
 use crate::format::{LANES, sub};
-use crate::gemm::{PANEL_TOKENS, Panel, products};
+use crate::gemm::{Panel, Visits, products};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
 use crate::memory::{Memory, Piece, prefetch};
@@ -170,7 +170,7 @@ impl QuantizedRows {
 
     pub(super) fn forward(&self, isa: Isa, pool: &Pool, o: &Activations, y: &Output) {
         let o = o.quantized(self.layout()).expect("8-bit activations of the weights' layout");
-        if o.tokens() < PANEL_TOKENS {
+        let Some(batch) = o.batch() else {
             for token in 0..o.tokens() {
                 let active: Vec<u32> = o.token(token).q[..self.neurons]
                     .iter()
@@ -184,23 +184,23 @@ impl QuantizedRows {
                     sparse(isa, self, &active, o, token, tiles, y);
                 });
             }
-        } else {
-            pool.split(self.tiles, 1, |tiles| {
-                let mut panels: [Panel; 4] = Default::default();
-                let mut out = vec![0.0; o.tokens() * LANES];
-                for tile in tiles {
-                    fill_panels(isa, self, tile, &mut panels);
-                    for (quarter, panel) in panels.iter().enumerate() {
-                        products(isa, panel, o, &mut out);
-                        for (token, values) in out.chunks_exact(LANES).enumerate() {
-                            let first = tile * TILE + quarter * LANES;
-                            // SAFETY: a tile belongs to one thread.
-                            unsafe { y.store(token, first, values) };
-                        }
+            return;
+        };
+        pool.split(self.tiles, 1, |tiles| {
+            let mut panels: [Panel; 4] = Default::default();
+            let mut out = vec![0.0; o.tokens() * LANES];
+            for tile in tiles {
+                fill_panels(isa, self, tile, &mut panels);
+                for (quarter, panel) in panels.iter().enumerate() {
+                    products(isa, panel, &batch, &mut out);
+                    for (token, values) in out.chunks_exact(LANES).enumerate() {
+                        let first = tile * TILE + quarter * LANES;
+                        // SAFETY: a tile belongs to one thread.
+                        unsafe { y.store(token, first, values) };
                     }
                 }
-            });
-        }
+            }
+        });
     }
 }
 
@@ -334,7 +334,7 @@ fn fill_panels_bits<A: Arch, const BITS: usize>(
 ) {
     let groups = w.neurons / w.group;
     for panel in panels.iter_mut() {
-        panel.resize(groups, groups, w.group, BITS);
+        panel.resize(Visits::new(Order::Plain, groups), w.group, BITS);
     }
     for group in 0..groups {
         // SAFETY: the group's rows have this tile; `A` is the instruction set this body is compiled

@@ -95,8 +95,10 @@ impl<const VNNI: bool> Arch for Avx2<VNNI> {
     type Sums = Pair<HalfSums>;
     type Floats = Pair<__m256>;
 
+    const TILE: usize = 4;
+
     #[inline(always)]
-    fn tile(bits: usize) -> usize {
+    fn strip(bits: usize) -> usize {
         if bits == 8 && !VNNI { 2 } else { 4 }
     }
 

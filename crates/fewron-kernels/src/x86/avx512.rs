@@ -19,8 +19,10 @@ impl Arch for Avx512Vnni {
     type Sums = __m512i;
     type Floats = __m512;
 
+    const TILE: usize = 8;
+
     #[inline(always)]
-    fn tile(_: usize) -> usize {
+    fn strip(_: usize) -> usize {
         8
     }
 
