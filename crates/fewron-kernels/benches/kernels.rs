@@ -123,3 +123,84 @@ fn neuron_major_fifth(bencher: Bencher, name: &str) {
         black_box(y[0])
     });
 }
+
+/// MLPs of Phi-2's size, without a gate: 2,560 inputs, 10,240 neurons. Several, so that no cache holds
+/// them.
+struct Phi2 {
+    isa: Isa,
+    pool: Pool,
+    layers: Vec<(Packed, NeuronMajor)>,
+    up: Activations,
+    down: Activations,
+    neurons: Vec<f32>,
+    y: Vec<f32>,
+}
+
+const PHI2_HIDDEN: usize = 2560;
+const PHI2_NEURONS: usize = 10_240;
+
+impl Phi2 {
+    fn new(dtype: DType, threads: usize) -> Self {
+        let (isa, pool) = (Isa::detect(), Pool::new(threads));
+        let mut memory = Memory::default();
+        let bytes = weights(dtype, PHI2_NEURONS, PHI2_HIDDEN);
+        let layers = (0..4)
+            .map(|_| {
+                let up = Matrix::new(dtype, PHI2_NEURONS, PHI2_HIDDEN, &bytes).expect("it fits");
+                let down = Matrix::new(dtype, PHI2_HIDDEN, PHI2_NEURONS, &bytes).expect("it fits");
+                (
+                    Packed::new(isa, &pool, &mut memory, &up),
+                    NeuronMajor::new(isa, &mut memory, &down),
+                )
+            })
+            .collect();
+        let (up, down) = (Activations::default(), Activations::default());
+        let y = vec![0.0; PHI2_HIDDEN];
+        Self { isa, pool, layers, up, down, neurons: Vec::new(), y }
+    }
+
+    /// One token through all layers, with the neurons of `active` alone if there are fewer.
+    fn token(&mut self, x: &[f32], active: &[u32]) -> f32 {
+        let Self { isa, pool, layers, up, down, neurons, y } = self;
+        neurons.resize(active.len(), 0.0);
+        for (up_proj, down_proj) in layers.iter() {
+            let weights = Weights::Packed(up_proj);
+            up.set(*isa, pool, x, PHI2_HIDDEN, weights.layout());
+            if active.len() == PHI2_NEURONS {
+                matmul(*isa, pool, &weights, up, neurons);
+                down.set(*isa, pool, neurons, PHI2_NEURONS, down_proj.layout());
+            } else {
+                matvec_rows(*isa, pool, &weights, active, up, neurons);
+                let layout = down_proj.layout();
+                down.set_sparse(*isa, pool, active, neurons, PHI2_NEURONS, layout);
+            }
+            down_proj.forward(*isa, pool, down, y);
+        }
+        y[0]
+    }
+}
+
+/// Per cent of the neurons that are off, chosen at random; time is that of four layers. Compare a line
+/// with the one of 0.
+fn phi2(bencher: Bencher, dtype: DType, threads: usize, off: u32) {
+    let mut mlp = Phi2::new(dtype, threads);
+    let x = vector(PHI2_HIDDEN);
+    let hash = |i: u32| i.wrapping_mul(2_654_435_769) >> 16;
+    let mut order: Vec<u32> = (0..PHI2_NEURONS as u32).collect();
+    order.sort_by_key(|&i| (hash(i + 1), i));
+    let mut active = order[..PHI2_NEURONS - PHI2_NEURONS * off as usize / 100].to_vec();
+    active.sort_unstable();
+    bencher.bench_local(|| black_box(mlp.token(black_box(&x), &active)));
+}
+
+const OFF: [u32; 4] = [0, 50, 80, 90];
+
+#[divan::bench(args = OFF, consts = [1, 2], max_time = 3)]
+fn phi2_mlp_q8_0<const THREADS: usize>(bencher: Bencher, off: u32) {
+    phi2(bencher, DType::Q8_0, THREADS, off);
+}
+
+#[divan::bench(args = OFF, consts = [1, 2], max_time = 3)]
+fn phi2_mlp_q4_0<const THREADS: usize>(bencher: Bencher, off: u32) {
+    phi2(bencher, DType::Q4_0, THREADS, off);
+}

@@ -41,8 +41,9 @@ pub(crate) enum Texts<'a> {
     Append(&'a mut KvCache),
     /// The tokens are alternatives: each sees the text before its position and itself.
     Alternatives(&'a KvCache),
-    /// Each token goes on a text of its own.
-    Each(&'a mut [KvCache]),
+    /// The tokens go on several texts: those of the first come first, and so on. With the text of each
+    /// token.
+    Several(&'a mut [KvCache], &'a [usize]),
 }
 
 impl Texts<'_> {
@@ -51,11 +52,11 @@ impl Texts<'_> {
         match self {
             Texts::Append(cache) => cache.extend(layer, keys, values),
             Texts::Alternatives(_) => {}
-            Texts::Each(caches) => {
+            Texts::Several(caches, owners) => {
                 let width = caches.first().map_or(1, |cache| cache.shape().width());
                 let rows = keys.chunks_exact(width).zip(values.chunks_exact(width));
-                for (cache, (key, value)) in caches.iter_mut().zip(rows) {
-                    cache.extend(layer, key, value);
+                for (&owner, (key, value)) in owners.iter().zip(rows) {
+                    caches[owner].extend(layer, key, value);
                 }
             }
         }
@@ -66,16 +67,19 @@ impl Texts<'_> {
         !matches!(self, Texts::Alternatives(_))
     }
 
-    /// Whether all tokens see the same pages.
-    fn is_one(&self) -> bool {
-        !matches!(self, Texts::Each(_))
+    /// Index of a token's text.
+    fn owner(&self, token: usize) -> usize {
+        match self {
+            Texts::Several(_, owners) => owners[token],
+            _ => 0,
+        }
     }
 
     fn cache(&self, token: usize) -> &KvCache {
         match self {
             Texts::Append(cache) => cache,
             Texts::Alternatives(cache) => cache,
-            Texts::Each(caches) => &caches[token],
+            Texts::Several(caches, owners) => &caches[owners[token]],
         }
     }
 
@@ -269,11 +273,12 @@ impl Pass<'_> {
             Query { q: &q[job * dim..][..dim], first, last, own }
         };
         // Tokens of one text share the reading of its pages, head by head.
-        let most = if texts.is_one() { TOKENS_OF_A_HEAD } else { 1 };
         let mut jobs = chosen.jobs.clone();
         jobs.sort_by_key(|job| job % config.heads);
-        let by_head = jobs.chunk_by(|a, b| a % config.heads == b % config.heads);
-        let items: Vec<&[usize]> = by_head.flat_map(|jobs| jobs.chunks(most)).collect();
+        let pages = |job: &usize| (job % config.heads, texts.owner(job / config.heads));
+        let together = jobs.chunk_by(|a, b| pages(a) == pages(b));
+        let items: Vec<&[usize]> = together.flat_map(|j| j.chunks(TOKENS_OF_A_HEAD)).collect();
+        let most = items.iter().map(|jobs| jobs.len()).max().unwrap_or(1);
         let indices: Vec<usize> = (0..items.len()).collect();
         let mut out = vec![0.0; items.len() * most * dim];
         let run = |item: usize, scratch: &mut AttentionScratch, z: &mut [f32]| {

@@ -145,31 +145,38 @@ impl Session {
         Ok(&self.logits)
     }
 
-    /// Appends one token to each of several texts, as one batch that reads the weights once, and
-    /// returns the logits `[texts, vocab]`. Each text gets what it would get alone. For the mask
-    /// source, `token` is the index of the text. The session's own text is not touched.
+    /// Appends tokens to each of several texts, all as one batch that reads the weights once, and
+    /// returns the logits of all tokens, `[tokens, vocab]`. Each text gets what it would get alone. For
+    /// the mask source, `token` counts through the tokens of all texts. The session's own text is not
+    /// touched.
     ///
     /// # Errors
     /// A token beyond the vocabulary, or a text that fills the context; all texts are then
     /// unchanged.
     ///
     /// # Panics
-    /// When there are not as many tokens as texts.
+    /// When there is not one list of tokens for each text.
     pub fn forward_each(
         &mut self,
         texts: &mut [KvCache],
-        tokens: &[u32],
+        tokens: &[&[u32]],
         masks: Option<&mut dyn MaskSource>,
     ) -> Result<&[f32], ModelError> {
-        assert_eq!(texts.len(), tokens.len(), "one token for each text");
-        let positions: Vec<usize> = texts.iter().map(KvCache::position).collect();
-        self.check(tokens, positions.iter().max().map_or(0, |longest| longest + 1))?;
+        assert_eq!(texts.len(), tokens.len(), "a list of tokens for each text");
+        let (mut positions, mut owners) = (Vec::new(), Vec::new());
+        for (owner, (text, tokens)) in texts.iter().zip(tokens).enumerate() {
+            let start = text.position();
+            positions.extend(start..start + tokens.len());
+            owners.resize(positions.len(), owner);
+        }
+        let tokens = tokens.concat();
+        self.check(&tokens, positions.iter().max().map_or(0, |longest| longest + 1))?;
         let model = Arc::clone(&self.model);
-        let mut x = self.embed(&model, tokens);
+        let mut x = self.embed(&model, &tokens);
         Pass {
             model: &model,
             pool: &self.pool,
-            texts: Texts::Each(texts),
+            texts: Texts::Several(texts, &owners),
             scratch: &mut self.scratch,
             positions: &positions,
             ropes: &model.ropes(&positions),

@@ -84,16 +84,23 @@ fn texts_of_one_batch_go_on_as_if_alone() {
             text
         };
         let mut texts = lens.map(fork);
-        let next = [tokens[0], tokens[2], tokens[1]];
-        let first = session.forward_each(&mut texts, &next, Some(&mut Third(0))).unwrap().to_vec();
-        let second = session.forward_each(&mut texts, &next, Some(&mut Third(0))).unwrap().to_vec();
-        assert_eq!(texts.each_ref().map(fewron_model::KvCache::position), lens.map(|len| len + 2));
-        for (lane, (len, next)) in lens.into_iter().zip(next).enumerate() {
+        let steps = [[&tokens[..1], &tokens[2..7], &tokens[1..2]], [&tokens[3..4]; 3]];
+        let got = steps.map(|step| {
+            session.forward_each(&mut texts, &step, Some(&mut Third(0))).unwrap().to_vec()
+        });
+        let added = |lane: usize| steps.iter().map(|step| step[lane].len()).sum::<usize>();
+        for (lane, len) in lens.into_iter().enumerate() {
+            assert_eq!(texts[lane].position(), len + added(lane));
             session.truncate(0);
             session.forward(&tokens[..len], None, None, Logits::None).unwrap();
-            for logits in [&first, &second] {
-                let alone = session.forward(&[next], Some(&mut Third(lane)), None, Logits::Last);
-                assert!(alone.unwrap() == &logits[lane * vocab..][..vocab], "{name} text {lane}");
+            for (step, got) in steps.iter().zip(&got) {
+                let first = step[..lane].concat().len();
+                for (index, token) in step[lane].iter().enumerate() {
+                    let mut masks = Third(first + index);
+                    let alone = session.forward(&[*token], Some(&mut masks), None, Logits::Last);
+                    let logits = &got[(first + index) * vocab..][..vocab];
+                    assert!(alone.unwrap() == logits, "{name} text {lane} token {index}");
+                }
             }
         }
     }

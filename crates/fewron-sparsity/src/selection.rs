@@ -73,28 +73,32 @@ pub fn kept_count(units: usize, ratio: f32) -> usize {
     units - ((ratio as f64 * units as f64).round() as usize).min(units)
 }
 
-/// Orders scores from high to low; not-a-number comes last, equal scores by index.
-fn order(scores: &[f32]) -> impl Fn(&u32, &u32) -> std::cmp::Ordering {
-    let key = |i: u32| {
-        let score = scores[i as usize];
-        if score.is_nan() { f32::NEG_INFINITY } else { score }
-    };
-    move |&a, &b| key(b).total_cmp(&key(a)).then(a.cmp(&b))
+/// A number that orders scores as they are ordered themselves; not-a-number is the least.
+fn rank(score: f32) -> u32 {
+    let bits = if score.is_nan() { f32::NEG_INFINITY } else { score }.to_bits();
+    // Negative numbers: all bits, so that larger sizes are less; others: the sign alone.
+    bits ^ if bits >> 31 == 1 { u32::MAX } else { 1 << 31 }
 }
 
 /// Appends the indices of the `count` highest scores to `kept`, ascending. Ties go to the lower
 /// index.
 pub fn top_k(scores: &[f32], count: usize, kept: &mut Vec<u32>) {
-    let start = kept.len();
-    kept.extend(0..scores.len() as u32);
-    if count < scores.len() {
-        let compare = order(scores);
-        if count > 0 {
-            kept[start..].select_nth_unstable_by(count - 1, compare);
-        }
-        kept.truncate(start + count);
-        kept[start..].sort_unstable();
+    let indices = 0..scores.len() as u32;
+    if count >= scores.len() {
+        return kept.extend(indices);
     }
+    if count == 0 {
+        return;
+    }
+    let mut ranks: Vec<u32> = scores.iter().map(|&score| rank(score)).collect();
+    let (higher, &mut least, _) = ranks.select_nth_unstable_by(count - 1, |a, b| b.cmp(a));
+    let mut ties = count - higher.iter().filter(|&&rank| rank > least).count();
+    kept.extend(indices.filter(|&i| {
+        let rank = rank(scores[i as usize]);
+        let tie = rank == least && ties > 0;
+        ties -= usize::from(tie);
+        tie || rank > least
+    }));
 }
 
 /// The units that stay on for every token, at sparsity `ratio`.

@@ -80,25 +80,80 @@ pub(super) struct Forced {
     pub(super) kl: f64,
 }
 
-/// Runs the dense answer's tokens through the masked model, in one batch.
+/// The masks of several texts of one batch.
+struct Joined<'a> {
+    /// Each text's masks, and the step of its first token.
+    masks: Vec<(&'a mut dyn MaskSource, usize)>,
+    /// Tokens of each text.
+    len: usize,
+}
+
+impl Joined<'_> {
+    /// A text's masks and the step of a token.
+    fn text(&mut self, token: usize) -> (&mut dyn MaskSource, usize) {
+        let (masks, first) = &mut self.masks[token / self.len];
+        (&mut **masks, *first + token % self.len)
+    }
+}
+
+impl MaskSource for Joined<'_> {
+    fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
+        let (masks, step) = self.text(token);
+        masks.neurons(layer, step, kept)
+    }
+
+    fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
+        let (masks, step) = self.text(token);
+        masks.select_neurons(layer, step, values, kept);
+    }
+
+    fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
+        let (masks, step) = self.text(token);
+        masks.heads(layer, step, kept)
+    }
+
+    fn select_heads(
+        &mut self,
+        layer: usize,
+        token: usize,
+        outputs: &[f32],
+        heads: usize,
+        kept: &mut Vec<u32>,
+    ) {
+        let (masks, step) = self.text(token);
+        masks.select_heads(layer, step, outputs, heads, kept);
+    }
+}
+
+/// Runs the dense answer's tokens through the model under each of several masks, in one batch; with
+/// the texts that come of it.
 pub(super) fn teacher_forced(
     session: &mut Session,
     dense: &Dense,
-    masks: &mut dyn MaskSource,
-) -> Result<Forced, ModelError> {
-    session.truncate(dense.prompt_len);
+    masks: Vec<&mut dyn MaskSource>,
+) -> Result<Vec<(Forced, KvCache)>, ModelError> {
     let (isa, vocab) = (session.model().isa(), session.model().config().vocab);
-    let logits = session.forward(dense.inputs(), Some(masks), None, Logits::All)?;
-    let mut forced = Forced { predicted: Vec::new(), agree: 0, kl: 0.0 };
-    let rows = logits.chunks_exact(vocab).zip(dense.logits.chunks_exact(vocab));
-    for ((row, dense_row), (&norm, &label)) in rows.zip(dense.norms.iter().zip(dense.labels())) {
-        let token = argmax(row);
-        forced.predicted.push(token);
-        forced.agree += u32::from(token == label);
-        let kl = kl_divergence(isa, dense_row, norm, row, log_sum_exp(isa, row));
-        forced.kl += f64::from(kl.max(0.0));
-    }
-    Ok(forced)
+    let mut prompt = session.cache().clone();
+    prompt.truncate(dense.prompt_len);
+    let mut texts = vec![prompt; masks.len()];
+    let inputs = vec![dense.inputs(); masks.len()];
+    let masks = masks.into_iter().map(|masks| (masks, 0)).collect();
+    let mut masks = Joined { masks, len: dense.inputs().len() };
+    let logits = session.forward_each(&mut texts, &inputs, Some(&mut masks))?;
+    let judge = |logits: &[f32]| {
+        let mut forced = Forced { predicted: Vec::new(), agree: 0, kl: 0.0 };
+        let rows = logits.chunks_exact(vocab).zip(dense.logits.chunks_exact(vocab));
+        for ((row, dense_row), (&norm, &label)) in rows.zip(dense.norms.iter().zip(dense.labels()))
+        {
+            let token = argmax(row);
+            forced.predicted.push(token);
+            forced.agree += u32::from(token == label);
+            let kl = kl_divergence(isa, dense_row, norm, row, log_sum_exp(isa, row));
+            forced.kl += f64::from(kl.max(0.0));
+        }
+        forced
+    };
+    Ok(logits.chunks_exact(dense.logits.len()).map(judge).zip(texts).collect())
 }
 
 /// A free-running sparse answer on its way. Up to the first step at which the teacher-forced run
@@ -112,11 +167,11 @@ pub(super) struct FreeRun<'a> {
 }
 
 impl<'a> FreeRun<'a> {
-    /// Sets in behind a teacher-forced run with the same masks, which the session must still hold.
+    /// Sets in behind a teacher-forced run with the same masks and its text.
     pub(super) fn new(
-        session: &Session,
         dense: &Dense,
         forced: &Forced,
+        mut text: KvCache,
         masks: Box<dyn MaskSource + 'a>,
     ) -> Self {
         let differs = |(predicted, label): (&u32, &u32)| predicted != label;
@@ -126,48 +181,8 @@ impl<'a> FreeRun<'a> {
         // Step s predicts token s + 1 of the answer.
         let mut tokens = dense.tokens[..=first].to_vec();
         tokens.push(forced.predicted[first]);
-        let mut cache = session.cache().clone();
-        cache.truncate(dense.prompt_len + first + 1);
-        Self { masks, cache: Some(cache), tokens }
-    }
-}
-
-/// The mask sources of several answers; the `token` of a call is the answer's place.
-struct Lanes<'a, 'b>(Vec<&'b mut FreeRun<'a>>);
-
-impl Lanes<'_, '_> {
-    fn lane(&mut self, lane: usize) -> (&mut dyn MaskSource, usize) {
-        let run = &mut *self.0[lane];
-        (&mut *run.masks, run.tokens.len() - 1)
-    }
-}
-
-impl MaskSource for Lanes<'_, '_> {
-    fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
-        let (masks, step) = self.lane(token);
-        masks.neurons(layer, step, kept)
-    }
-
-    fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
-        let (masks, step) = self.lane(token);
-        masks.select_neurons(layer, step, values, kept);
-    }
-
-    fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
-        let (masks, step) = self.lane(token);
-        masks.heads(layer, step, kept)
-    }
-
-    fn select_heads(
-        &mut self,
-        layer: usize,
-        token: usize,
-        outputs: &[f32],
-        heads: usize,
-        kept: &mut Vec<u32>,
-    ) {
-        let (masks, step) = self.lane(token);
-        masks.select_heads(layer, step, outputs, heads, kept);
+        text.truncate(dense.prompt_len + first + 1);
+        Self { masks, cache: Some(text), tokens }
     }
 }
 
@@ -179,28 +194,34 @@ pub(super) fn finish_runs(
     len: usize,
 ) -> Result<(), ModelError> {
     let vocab = session.model().config().vocab;
-    let (mut caches, mut lanes) = (Vec::new(), Lanes(Vec::new()));
+    let (mut caches, mut lanes) = (Vec::new(), Vec::new());
     for run in runs {
         if let Some(cache) = run.cache.take() {
             caches.push(cache);
-            lanes.0.push(run);
+            lanes.push(run);
         }
     }
     loop {
         for lane in (0..caches.len()).rev() {
-            let tokens = &lanes.0[lane].tokens;
+            let tokens = &lanes[lane].tokens;
             if tokens.len() >= len || text.is_end(tokens[tokens.len() - 1]) {
                 caches.swap_remove(lane);
-                lanes.0.swap_remove(lane);
+                lanes.swap_remove(lane);
             }
         }
         if caches.is_empty() {
             return Ok(());
         }
-        let last: Vec<u32> = lanes.0.iter().map(|run| run.tokens[run.tokens.len() - 1]).collect();
-        let logits = session.forward_each(&mut caches, &last, Some(&mut lanes))?;
-        for (run, row) in lanes.0.iter_mut().zip(logits.chunks_exact(vocab)) {
-            run.tokens.push(argmax(row));
+        let (mut last, mut masks) = (Vec::new(), Vec::new());
+        for FreeRun { masks: source, tokens, .. } in lanes.iter_mut().map(|run| &mut **run) {
+            last.push(&tokens[tokens.len() - 1..]);
+            masks.push((&mut **source as &mut dyn MaskSource, tokens.len() - 1));
+        }
+        let mut masks = Joined { masks, len: 1 };
+        let logits = session.forward_each(&mut caches, &last, Some(&mut masks))?;
+        let next: Vec<u32> = logits.chunks_exact(vocab).map(argmax).collect();
+        for (run, token) in lanes.iter_mut().zip(next) {
+            run.tokens.push(token);
         }
     }
 }

@@ -41,26 +41,28 @@ pub(super) fn measure(
     }
     let scores = dense.scores(session, &worker.attribution, index as u64);
     sample.add_head_importance(sweep, &scores);
+    let ratios = sweep.config.ratios.len();
+    let points: Vec<usize> = (0..sweep.config.points()).collect();
     let mut focus_masks = Vec::new();
     let mut pending = Pending::default();
-    for name in 0..sweep.config.masks.names().len() {
-        for (r, &ratio) in sweep.config.ratios.iter().enumerate() {
-            if stop() {
-                return Ok(None);
-            }
-            let Masked { forced, kept, masks } =
-                force(sweep, session, &dense, name, ratio, &scores).map_err(fail)?;
+    for points in points.chunks((FORCED_TOKENS / sample.steps).max(1)) {
+        if stop() {
+            return Ok(None);
+        }
+        let masked = force(sweep, session, &dense, points, &scores).map_err(fail)?;
+        for (&point, Masked { forced, kept, run }) in points.iter().zip(masked) {
+            let (name, r) = (point / ratios, point % ratios);
             sample.add_kept(sweep, name, r, &kept);
             pending.bytes += kept.iter().map(Kept::bytes).sum::<usize>();
-            pending.runs.push(FreeRun::new(session, &dense, &forced, masks));
+            pending.runs.push(run);
             pending.forced.push(forced);
             if r == sweep.config.focus() {
                 focus_masks.push(kept);
             }
-            if pending.is_full() {
-                pending.finish(sweep, session, &dense, &mut sample).map_err(fail)?;
-            }
             tick();
+        }
+        if pending.is_full() {
+            pending.finish(sweep, session, &dense, &mut sample).map_err(fail)?;
         }
     }
     pending.finish(sweep, session, &dense, &mut sample).map_err(fail)?;
@@ -68,39 +70,51 @@ pub(super) fn measure(
     Ok(Some(sample))
 }
 
+/// Tokens of one batch of teacher-forced runs.
+const FORCED_TOKENS: usize = 128;
+
 /// A point after its teacher-forced run.
 struct Masked<'a> {
     forced: Forced,
     /// By masked step.
     kept: Vec<Kept>,
-    masks: Box<dyn MaskSource + 'a>,
+    run: FreeRun<'a>,
 }
 
-/// The teacher-forced run of a point.
+/// The teacher-forced runs of some points.
 fn force<'a>(
     sweep: &'a Sweep,
     session: &mut Session,
     dense: &Dense,
-    name: usize,
-    ratio: f32,
+    points: &[usize],
     scores: &[Scores],
-) -> Result<Masked<'a>, ModelError> {
-    match &sweep.config.masks {
-        Masks::Oracle(_) => {
-            let kept = select(sweep.config.selection, &scores[name], ratio, dense.labels().len());
-            let mut masks = Box::new(Replay(kept.clone()));
-            let forced = teacher_forced(session, dense, &mut *masks)?;
-            Ok(Masked { forced, kept, masks })
+) -> Result<Vec<Masked<'a>>, ModelError> {
+    let config = &sweep.config;
+    let source = |&point: &usize| -> Box<dyn MaskSource + 'a> {
+        let (name, ratio) =
+            (point / config.ratios.len(), config.ratios[point % config.ratios.len()]);
+        match &config.masks {
+            Masks::Oracle(_) => {
+                let steps = dense.labels().len();
+                Box::new(Replay(select(config.selection, &scores[name], ratio, steps)))
+            }
+            Masks::Runtime(policies) => {
+                Box::new(sweep.policy(policies[name], ratio).expect("checked at the start"))
+            }
         }
-        Masks::Runtime(policies) => {
-            let policy = sweep.policy(policies[name], ratio).expect("checked at the start");
-            let mut masks = Box::new(policy);
-            let mut recorder = Recorder::new(&mut *masks);
-            let forced = teacher_forced(session, dense, &mut recorder)?;
-            let kept = recorder.kept;
-            Ok(Masked { forced, kept, masks })
-        }
-    }
+    };
+    let mut masks: Vec<_> = points.iter().map(source).collect();
+    let mut recorders: Vec<Recorder> = masks.iter_mut().map(|m| Recorder::new(&mut **m)).collect();
+    let sources = recorders.iter_mut().map(|r| r as &mut dyn MaskSource).collect();
+    let forced = teacher_forced(session, dense, sources)?;
+    let kept: Vec<Vec<Kept>> = recorders.into_iter().map(|recorder| recorder.kept).collect();
+    let masked = forced.into_iter().zip(kept).zip(masks);
+    Ok(masked
+        .map(|(((forced, text), kept), masks)| {
+            let run = FreeRun::new(dense, &forced, text, masks);
+            Masked { forced, kept, run }
+        })
+        .collect())
 }
 
 /// Points of a question whose free-running answers wait to be decoded as one batch.
