@@ -42,22 +42,26 @@ impl DType {
 
     /// The type with this ggml id (`enum ggml_type`), or `None` when fewron cannot read it.
     pub fn from_ggml(id: u32) -> Option<Self> {
-        Some(match id {
-            0 => DType::F32,
-            1 => DType::F16,
-            2 => DType::Q4_0,
-            3 => DType::Q4_1,
-            6 => DType::Q5_0,
-            7 => DType::Q5_1,
-            8 => DType::Q8_0,
-            10 => DType::Q2_K,
-            11 => DType::Q3_K,
-            12 => DType::Q4_K,
-            13 => DType::Q5_K,
-            14 => DType::Q6_K,
-            30 => DType::Bf16,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|dtype| dtype.ggml_id() == id)
+    }
+
+    /// The number of the type in `enum ggml_type`.
+    pub const fn ggml_id(self) -> u32 {
+        match self {
+            DType::F32 => 0,
+            DType::F16 => 1,
+            DType::Q4_0 => 2,
+            DType::Q4_1 => 3,
+            DType::Q5_0 => 6,
+            DType::Q5_1 => 7,
+            DType::Q8_0 => 8,
+            DType::Q2_K => 10,
+            DType::Q3_K => 11,
+            DType::Q4_K => 12,
+            DType::Q5_K => 13,
+            DType::Q6_K => 14,
+            DType::Bf16 => 30,
+        }
     }
 
     /// Elements in one block.

@@ -14,6 +14,7 @@
 mod activations;
 mod attention;
 mod dtype;
+mod encode;
 mod format;
 mod gemm;
 mod isa;
@@ -31,6 +32,7 @@ mod x86;
 pub use activations::{Activations, Layout};
 pub use attention::{AttentionScratch, KvPage, KvShape, KvType, Query, attend};
 pub use dtype::DType;
+pub use encode::EncodeError;
 pub use isa::{Isa, UnknownIsa};
 pub use matmul::{Matrix, Weights, matmul, matmul_transposed, matvec_rows, matvec_shortlist};
 pub use memory::Memory;

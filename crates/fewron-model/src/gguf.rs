@@ -9,6 +9,8 @@ mod cursor;
 mod error;
 mod index;
 mod metadata;
+mod recipe;
+mod requantize;
 mod value;
 mod writer;
 
@@ -22,6 +24,8 @@ use memmap2::{Mmap, MmapMut};
 pub use error::{GgufError, GgufProblem};
 pub use index::TensorInfo;
 pub use metadata::{FromValue, Metadata};
+pub use recipe::{Change, Recipe};
+pub use requantize::{Requantize, RequantizeError};
 pub use value::{Array, Value, ValueType};
 pub use writer::{Field, Writer};
 

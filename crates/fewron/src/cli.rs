@@ -1,6 +1,7 @@
 //! The command line: arguments and help. No behaviour.
 
 mod bench;
+mod quantize;
 mod study;
 mod text;
 mod values;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use bench::BenchArgs;
+pub(crate) use quantize::QuantizeArgs;
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
 pub(crate) use text::{
     ChatArgs, EngineArgs, GenerateArgs, MaskArgs, PromptArgs, SamplingArgs, ScoreArgs,
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     /// Measure speed, dense and sparse side by side
     #[command(after_help = bench::BENCH_EXAMPLES)]
     Bench(BenchArgs),
+    /// Write a model file with other weight types
+    #[command(after_help = quantize::QUANTIZE_EXAMPLES)]
+    Quantize(QuantizeArgs),
     /// Draw a finished sweep as one HTML page
     #[command(after_help = study::REPORT_EXAMPLES)]
     Report(ReportArgs),

@@ -9,6 +9,7 @@ mod generate;
 mod inspect;
 mod models;
 mod pull;
+mod quantize;
 mod report;
 mod score;
 mod sweep;
@@ -31,6 +32,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Option<Outcome>> {
         Command::Sweep(args) => sweep::run(args, threads),
         Command::Attribute(args) => attribute::run(args, threads),
         Command::Bench(args) => bench::run(args, threads),
+        Command::Quantize(args) => quantize::run(args, threads),
         Command::Report(args) => report::run(args),
         Command::Demo(args) => demo::run(args, threads),
         Command::Completions(args) => completions::run(args),

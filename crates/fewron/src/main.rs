@@ -17,6 +17,7 @@ mod stats;
 mod store;
 mod study;
 mod ui;
+mod whole_file;
 
 use std::io::ErrorKind;
 use std::panic::{self, PanicHookInfo};

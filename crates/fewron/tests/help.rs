@@ -5,7 +5,7 @@ mod support;
 
 use support::fewron;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "pull",
     "models",
     "inspect",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 12] = [
     "sweep",
     "attribute",
     "bench",
+    "quantize",
     "report",
     "demo",
     "completions",

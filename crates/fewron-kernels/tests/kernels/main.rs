@@ -4,6 +4,7 @@
 
 mod attention;
 mod dequantize;
+mod encode;
 mod matmul;
 mod naive;
 mod neuron_major;

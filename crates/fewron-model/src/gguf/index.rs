@@ -8,6 +8,7 @@ use fewron_kernels::DType;
 use super::cursor::Cursor;
 use super::error::GgufProblem;
 use super::value::{Value, ValueType};
+use super::writer::Field;
 
 /// Smallest metadata entry: an empty key, a type, one byte.
 const MIN_FIELD_BYTES: u64 = 8 + 4 + 1;
@@ -78,6 +79,8 @@ pub(super) struct Index {
     pub(super) fields: Vec<(String, ValueType, usize)>,
     by_key: HashMap<String, usize>,
     pub(super) tensors: Vec<TensorInfo>,
+    /// What the offsets of tensors are multiples of.
+    pub(super) alignment: u64,
     by_name: HashMap<String, usize>,
 }
 
@@ -95,13 +98,15 @@ impl Index {
             fields: Vec::new(),
             by_key: HashMap::new(),
             tensors: Vec::new(),
+            alignment: DEFAULT_ALIGNMENT,
             by_name: HashMap::new(),
         };
         for _ in 0..n_fields {
             index.read_field(&mut cursor)?;
         }
         index.check_split(bytes)?;
-        let alignment = index.alignment(bytes)?;
+        let alignment = index.read_alignment(bytes)?;
+        index.alignment = alignment;
         for _ in 0..n_tensors {
             index.read_tensor(&mut cursor)?;
         }
@@ -127,6 +132,15 @@ impl Index {
         Value::read(&mut Cursor::new(bytes, pos), ty, key).map(Some)
     }
 
+    /// The value of `key` as it lies in the file, or `None` when it is absent.
+    pub(super) fn field(&self, bytes: &[u8], key: &str) -> Result<Option<Field>, GgufProblem> {
+        let Some(&at) = self.by_key.get(key) else { return Ok(None) };
+        let (_, ty, pos) = self.fields[at];
+        let mut cursor = Cursor::new(bytes, pos);
+        Value::read(&mut cursor, ty, key)?;
+        Ok(Some(Field::Raw(ty, bytes[pos..cursor.pos()].to_vec())))
+    }
+
     fn read_field(&mut self, cursor: &mut Cursor<'_>) -> Result<(), GgufProblem> {
         let key = cursor.string("a metadata key")?;
         let ty = cursor.value_type(key)?;
@@ -146,7 +160,7 @@ impl Index {
         }
     }
 
-    fn alignment(&self, bytes: &[u8]) -> Result<u64, GgufProblem> {
+    fn read_alignment(&self, bytes: &[u8]) -> Result<u64, GgufProblem> {
         match self.value(bytes, "general.alignment")? {
             None => Ok(DEFAULT_ALIGNMENT),
             Some(Value::Uint(a)) if a.is_power_of_two() && (8..=MAX_ALIGNMENT).contains(&a) => {

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::error::{GgufError, GgufProblem};
 use super::index::Index;
 use super::value::{Array, Value};
+use super::writer::Field;
 
 /// The key-value pairs of an open file; a copyable view.
 ///
@@ -82,6 +83,15 @@ impl<'a> Metadata<'a> {
     /// Only when the file was changed while it was open.
     pub fn value(&self, key: &str) -> Result<Option<Value<'a>>, GgufError> {
         self.index.value(self.bytes, key).map_err(|p| self.error(p))
+    }
+
+    /// The value of `key` for a [`super::Writer`], in the very bytes of this file, or `None` when the
+    /// key is absent.
+    ///
+    /// # Errors
+    /// As [`Metadata::value`].
+    pub fn field(&self, key: &str) -> Result<Option<Field>, GgufError> {
+        self.index.field(self.bytes, key).map_err(|p| self.error(p))
     }
 
     /// Whether the key is present.

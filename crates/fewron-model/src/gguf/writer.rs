@@ -1,11 +1,11 @@
-//! Writing small GGUF files: test models, damaged inputs, converted sidecars.
+//! Writing GGUF files: whole small ones in memory, and headers of files that are streamed.
 
 use std::io;
 use std::path::Path;
 
 use super::value::ValueType;
 
-const ALIGNMENT: usize = 32;
+const DEFAULT_ALIGNMENT: u64 = 32;
 
 /// A metadata value to write.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub enum Field {
     F32s(Vec<f32>),
     Bools(Vec<bool>),
     Strs(Vec<String>),
+    /// A value as it lies in another file; see [`super::Metadata::field`].
+    Raw(ValueType, Vec<u8>),
 }
 
 impl Field {
@@ -33,6 +35,7 @@ impl Field {
             Field::F32(_) | Field::F32s(_) => ValueType::F32,
             Field::Bool(_) | Field::Bools(_) => ValueType::Bool,
             Field::Str(_) | Field::Strs(_) => ValueType::Str,
+            Field::Raw(ty, _) => *ty,
         }
     }
 
@@ -49,6 +52,7 @@ impl Field {
             Field::F32s(v) => v.iter().for_each(|x| out.extend(x.to_le_bytes())),
             Field::Bools(v) => out.extend(v.iter().map(|&x| u8::from(x))),
             Field::Strs(v) => v.iter().for_each(|x| write_str(x, out)),
+            Field::Raw(_, bytes) => out.extend(bytes),
         }
     }
 
@@ -104,27 +108,28 @@ impl Writer {
 
     /// The file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = b"GGUF".to_vec();
-        out.extend(3u32.to_le_bytes());
-        out.extend((self.tensors.len() as u64).to_le_bytes());
-        out.extend((self.fields.len() as u64).to_le_bytes());
-        for (key, field) in &self.fields {
-            write_field(key, field, &mut out);
-        }
-        let mut offset = 0;
+        let entries = self.tensors.iter().map(|t| Entry {
+            name: &t.name,
+            ggml_type: t.ggml_type,
+            shape: &t.shape,
+            bytes: t.data.len() as u64,
+        });
+        let alignment = self.alignment();
+        let mut out = header(&self.fields, entries, alignment);
         for tensor in &self.tensors {
-            write_str(&tensor.name, &mut out);
-            out.extend((tensor.shape.len() as u32).to_le_bytes());
-            tensor.shape.iter().for_each(|e| out.extend(e.to_le_bytes()));
-            out.extend(tensor.ggml_type.to_le_bytes());
-            out.extend((offset as u64).to_le_bytes());
-            offset += tensor.data.len().next_multiple_of(ALIGNMENT);
-        }
-        for tensor in &self.tensors {
-            out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
+            out.resize(out.len().next_multiple_of(alignment as usize), 0);
             out.extend(&tensor.data);
         }
         out
+    }
+
+    /// That of the metadata, if it is a possible one.
+    fn alignment(&self) -> u64 {
+        let field = self.fields.iter().find(|(key, _)| key == "general.alignment");
+        match field {
+            Some((_, Field::U32(a))) if a.is_power_of_two() && *a <= 1 << 20 => u64::from(*a),
+            _ => DEFAULT_ALIGNMENT,
+        }
     }
 
     /// Writes the file to `path`.
@@ -134,6 +139,42 @@ impl Writer {
     pub fn write(&self, path: &Path) -> io::Result<()> {
         std::fs::write(path, self.to_bytes())
     }
+}
+
+/// A tensor as the header has it.
+pub(super) struct Entry<'a> {
+    pub(super) name: &'a str,
+    pub(super) ggml_type: u32,
+    /// In ggml order: columns first.
+    pub(super) shape: &'a [u64],
+    /// Bytes of its data.
+    pub(super) bytes: u64,
+}
+
+/// Everything before the data of the first tensor but the padding. Tensors are to follow each other
+/// in this order, each at the next multiple of `alignment`.
+pub(super) fn header<'a>(
+    fields: &[(String, Field)],
+    tensors: impl ExactSizeIterator<Item = Entry<'a>>,
+    alignment: u64,
+) -> Vec<u8> {
+    let mut out = b"GGUF".to_vec();
+    out.extend(3u32.to_le_bytes());
+    out.extend((tensors.len() as u64).to_le_bytes());
+    out.extend((fields.len() as u64).to_le_bytes());
+    for (key, field) in fields {
+        write_field(key, field, &mut out);
+    }
+    let mut offset = 0;
+    for tensor in tensors {
+        write_str(tensor.name, &mut out);
+        out.extend((tensor.shape.len() as u32).to_le_bytes());
+        tensor.shape.iter().for_each(|e| out.extend(e.to_le_bytes()));
+        out.extend(tensor.ggml_type.to_le_bytes());
+        out.extend(u64::to_le_bytes(offset));
+        offset += tensor.bytes.next_multiple_of(alignment);
+    }
+    out
 }
 
 fn write_field(key: &str, field: &Field, out: &mut Vec<u8>) {

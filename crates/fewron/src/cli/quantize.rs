@@ -1,0 +1,74 @@
+//! Arguments of the command that writes model files: quantize.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use fewron_kernels::DType;
+
+pub(super) const QUANTIZE_EXAMPLES: &str = "\
+Examples:
+  fewron quantize model-f16.gguf model-q8_0.gguf --type q8_0
+  fewron quantize model-f16.gguf model-q4_k.gguf --type q4_k --output-type q8_0
+  fewron quantize smollm2 smollm2-f16.gguf --type f16 --force
+
+Matrices get the type; norms and other tensors of one row stay as they are. The output head (the
+embedding, where the file has no head of its own) gets Q6_K, or Q8_0 where its rows do not fit,
+unless the type is Q8_0 or a float type. Rows that are no multiple of 256 elements do not fit the
+blocks of K types: Q2_K and Q3_K become Q4_0 there, Q4_K Q5_0, Q5_K Q5_1 and Q6_K Q8_0.
+
+Rounding is that of llama.cpp without an importance matrix. Start from a float file: rounding
+numbers twice loses more than once.";
+
+#[derive(Debug, Args)]
+pub(crate) struct QuantizeArgs {
+    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
+    #[arg(value_name = "IN")]
+    pub(crate) input: String,
+    /// The file to write
+    #[arg(value_name = "OUT")]
+    pub(crate) output: PathBuf,
+    /// Type of the matrices
+    #[arg(long = "type", value_name = "TYPE", value_parser = dtypes(), ignore_case = true)]
+    pub(crate) dtype: DType,
+    /// Type of the output head
+    #[arg(long, value_name = "TYPE", value_parser = dtypes(), ignore_case = true)]
+    #[arg(hide_possible_values = true)]
+    pub(crate) output_type: Option<DType>,
+    /// Type of the embedding, where the file has a head of its own
+    #[arg(long, value_name = "TYPE", value_parser = dtypes(), ignore_case = true)]
+    #[arg(hide_possible_values = true)]
+    pub(crate) embedding_type: Option<DType>,
+    /// Replace OUT if it is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print types, sizes and time as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The types of [`DType::ALL`] as the command line has them.
+const NAMES: [&str; 13] = [
+    "f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k",
+    "q6_k",
+];
+
+fn dtypes() -> impl TypedValueParser<Value = DType> {
+    PossibleValuesParser::new(NAMES).try_map(|name| {
+        let mut named = NAMES.into_iter().zip(DType::ALL);
+        named
+            .find(|(known, _)| known.eq_ignore_ascii_case(&name))
+            .map(|(_, dtype)| dtype)
+            .ok_or("unknown type")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_types() {
+        assert_eq!(NAMES.map(str::to_uppercase), DType::ALL.map(|dtype| dtype.name().to_owned()));
+    }
+}
