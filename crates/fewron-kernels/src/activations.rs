@@ -36,8 +36,55 @@ pub struct Activations {
     forms: Vec<Quantized>,
     /// Forms in use; the others are kept for their memory.
     used: usize,
+    rounded: Rounded,
+}
+
+/// A batch as 8-bit integers, padded with zeros to whole blocks.
+#[derive(Default)]
+struct Rounded {
+    blocks: usize,
     q: Vec<i8>,
+    /// Of each block.
     scales: Vec<f32>,
+    /// Sums of the integers of each half of a block.
+    sums: Vec<[i32; 2]>,
+}
+
+impl Rounded {
+    fn set(&mut self, isa: Isa, pool: &Pool, x: &[f32], cols: usize) {
+        let (tokens, blocks) = (x.len() / cols, cols.div_ceil(BLOCK));
+        self.blocks = blocks;
+        self.q.resize(tokens * blocks * BLOCK, 0);
+        self.scales.resize(tokens * blocks, 0.0);
+        self.sums.resize(tokens * blocks, [0; 2]);
+        let (scales, sums) = (SharedSlice::new(&mut self.scales), SharedSlice::new(&mut self.sums));
+        pool.rows(&mut self.q, blocks * BLOCK, |token, q| {
+            let range = token * blocks..(token + 1) * blocks;
+            // SAFETY: a token belongs to one thread.
+            let (scales, sums) = unsafe { (scales.range(range.clone()), sums.range(range)) };
+            quantize(isa, &x[token * cols..][..cols], q, scales, sums);
+        });
+    }
+
+    /// Elements of a token.
+    fn q(&self, token: usize) -> &[i8] {
+        let len = self.blocks * BLOCK;
+        &self.q[token * len..][..len]
+    }
+
+    /// Calls `store(block, scale, scale · sum)` for a token's blocks of `sub` elements.
+    fn scales(&self, token: usize, sub: usize, mut store: impl FnMut(usize, f32, f32)) {
+        let range = token * self.blocks..(token + 1) * self.blocks;
+        let blocks = self.scales[range.clone()].iter().zip(&self.sums[range]);
+        for (block, (&scale, &[a, b])) in blocks.enumerate() {
+            if sub == BLOCK {
+                store(block, scale, scale * (a + b) as f32);
+            } else {
+                store(2 * block, scale, scale * a as f32);
+                store(2 * block + 1, scale, scale * b as f32);
+            }
+        }
+    }
 }
 
 impl Activations {
@@ -95,20 +142,12 @@ impl Activations {
                 continue;
             }
             if self.used == 0 {
-                let blocks = cols.div_ceil(BLOCK);
-                self.q.resize(self.tokens * blocks * BLOCK, 0);
-                self.scales.resize(self.tokens * blocks, 0.0);
-                let (x, scales) = (&self.x, SharedSlice::new(&mut self.scales));
-                pool.rows(&mut self.q, blocks * BLOCK, |token, q| {
-                    // SAFETY: a token belongs to one thread.
-                    let scales = unsafe { scales.range(token * blocks..(token + 1) * blocks) };
-                    quantize(isa, &x[token * cols..][..cols], q, scales);
-                });
+                self.rounded.set(isa, pool, &self.x, cols);
             }
             if self.used == self.forms.len() {
                 self.forms.push(Quantized::default());
             }
-            self.forms[self.used].set(isa, pool, layout, self.tokens, cols, &self.q, &self.scales);
+            self.forms[self.used].set(isa, pool, layout, self.tokens, cols, &self.rounded);
             self.used += 1;
         }
     }
@@ -145,8 +184,6 @@ pub(crate) struct Quantized {
     cols: usize,
     /// Places for the blocks of a vector.
     places: usize,
-    /// Tokens side by side: 1, or that of the instruction set.
-    tile: usize,
     q: Vec<u8>,
     scales: Vec<f32>,
     sums: Vec<f32>,
@@ -163,19 +200,14 @@ pub(crate) struct Token<'a> {
     pub(crate) sums: &'a [f32],
 }
 
-/// Many vectors, in tiles of tokens that lie side by side: for each block, in the order of
-/// [`Visits`], four bytes of each token by turns; and the scales and sums of each token by turns.
+/// Many vectors side by side: for each block, in the order of [`Visits`], the elements of every token,
+/// and likewise scales and sums.
 pub(crate) struct Batch<'a>(&'a Quantized);
 
 impl Batch<'_> {
     #[inline(always)]
     pub(crate) fn tokens(&self) -> usize {
         self.0.tokens
-    }
-
-    #[inline(always)]
-    pub(crate) fn tile(&self) -> usize {
-        self.0.tile
     }
 
     #[inline(always)]
@@ -188,25 +220,17 @@ impl Batch<'_> {
         self.0.visits()
     }
 
-    /// Elements, scales and sums of the first block of `count` tokens of one tile.
+    /// Elements, scales and sums of all tokens' block at a place.
     #[inline(always)]
-    pub(crate) fn strip(&self, token: usize, count: usize) -> (*const u8, *const f32, *const f32) {
+    pub(crate) fn block(&self, place: usize) -> (&[u8], &[f32], &[f32]) {
         let Self(x) = self;
-        let (tile, place) = (token / x.tile, token % x.tile);
-        assert!(place + count <= x.tile);
-        let start = tile * x.tile * x.places;
-        let end = start + x.tile * x.places;
-        let sub = x.layout().sub;
-        (
-            x.q[start * sub..end * sub][4 * place..].as_ptr(),
-            x.scales[start..end][place..].as_ptr(),
-            x.sums[start..end][place..].as_ptr(),
-        )
+        let (tokens, sub) = (x.tokens, x.layout().sub);
+        let range = place * tokens..(place + 1) * tokens;
+        (&x.q[place * tokens * sub..][..tokens * sub], &x.scales[range.clone()], &x.sums[range])
     }
 }
 
 impl Quantized {
-    #[allow(clippy::too_many_arguments)]
     fn set(
         &mut self,
         isa: Isa,
@@ -214,47 +238,65 @@ impl Quantized {
         layout: Layout,
         tokens: usize,
         cols: usize,
-        q: &[i8],
-        scales: &[f32],
+        input: &Rounded,
     ) {
         let sub = layout.sub;
         self.layout = Some(layout);
         (self.tokens, self.cols) = (tokens, cols);
-        if tokens < BATCH_TOKENS {
-            (self.tile, self.places) = (1, cols.div_ceil(sub).next_multiple_of(LANES));
+        let visits = self.visits();
+        self.places = if tokens < BATCH_TOKENS {
+            visits.blocks().next_multiple_of(LANES)
         } else {
-            (self.tile, self.places) = (isa.tile(), self.visits().places());
-        }
-        let len = tokens.next_multiple_of(self.tile) * self.places;
+            visits.places()
+        };
+        let len = tokens * self.places;
         self.q.clear();
         self.q.resize(len * sub, 0);
         for values in [&mut self.scales, &mut self.sums] {
             values.clear();
             values.resize(len, 0.0);
         }
-        let (visits, tile, places) = (self.visits(), self.tile, self.places);
-        let blocks = cols.div_ceil(BLOCK);
-        let shared = (SharedSlice::new(&mut self.scales), SharedSlice::new(&mut self.sums));
-        pool.rows(&mut self.q, tile * places * sub, |index, out| {
-            let range = index * tile * places..(index + 1) * tile * places;
-            // SAFETY: a tile belongs to one thread.
-            let (out_scales, out_sums) =
-                unsafe { (shared.0.range(range.clone()), shared.1.range(range)) };
-            for token in index * tile..((index + 1) * tile).min(tokens) {
-                let q = &q[token * blocks * BLOCK..][..blocks * BLOCK];
-                let from = &scales[token * blocks..][..blocks];
-                let place = token % tile;
-                let (scales, sums) = (&mut out_scales[place..], &mut out_sums[place..]);
-                if tile > 1 {
-                    block_sums(isa, q, from, sub, visits, tile, scales, sums);
-                    to_tile(isa, q, sub, visits, tile, &mut out[4 * place..]);
-                    continue;
-                }
-                let plain = Visits::new(Order::Plain, visits.blocks());
-                block_sums(isa, q, from, sub, plain, 1, scales, sums);
-                match layout.order {
-                    Order::Plain => to_tile(isa, q, sub, plain, 1, out),
-                    Order::Lanes => to_lanes(isa, q, sub, out),
+        if tokens < BATCH_TOKENS {
+            self.set_tokens(isa, input);
+        } else {
+            self.set_batch(pool, input);
+        }
+    }
+
+    fn set_tokens(&mut self, isa: Isa, input: &Rounded) {
+        let (Layout { sub, order }, places) = (self.layout(), self.places);
+        for token in 0..self.tokens {
+            let first = token * places;
+            input.scales(token, sub, |block, scale, sum| {
+                self.scales[first + block] = scale;
+                self.sums[first + block] = sum;
+            });
+            let out = &mut self.q[first * sub..][..places * sub];
+            match order {
+                Order::Plain => write_bytes(input.q(token), out),
+                Order::Lanes => to_lanes(isa, input.q(token), sub, out),
+            }
+        }
+    }
+
+    fn set_batch(&mut self, pool: &Pool, input: &Rounded) {
+        let (sub, visits, tokens) = (self.layout().sub, self.visits(), self.tokens);
+        let out = SharedSlice::new(&mut self.q);
+        let (scales, sums) = (SharedSlice::new(&mut self.scales), SharedSlice::new(&mut self.sums));
+        pool.split(tokens, 1, |range| {
+            for token in range {
+                input.scales(token, sub, |block, scale, sum| {
+                    let at = visits.place(block) * tokens + token;
+                    // SAFETY: a token belongs to one thread.
+                    unsafe {
+                        scales.write(at, scale);
+                        sums.write(at, sum);
+                    }
+                });
+                for (block, q) in input.q(token).chunks_exact(sub).enumerate() {
+                    let at = (visits.place(block) * tokens + token) * sub;
+                    // SAFETY: as above.
+                    write_bytes(q, unsafe { out.range(at..at + sub) });
                 }
             }
         });
@@ -289,7 +331,7 @@ impl Quantized {
     /// One vector of a form that is no batch.
     #[inline(always)]
     pub(crate) fn token(&self, token: usize) -> Token<'_> {
-        assert!(self.tile == 1, "tokens of a batch lie side by side");
+        assert!(self.tokens < BATCH_TOKENS, "tokens of a batch lie side by side");
         let sub = self.layout().sub;
         let places = token * self.places..(token + 1) * self.places;
         Token {
@@ -300,57 +342,10 @@ impl Quantized {
     }
 }
 
-multiversion! {
-    /// Scales and sums of a vector's blocks of `sub` elements, `step` apart.
-    fn block_sums(q: &[i8], from: &[f32], sub: usize, visits: Visits, step: usize, scales: &mut [f32], sums: &mut [f32]) = block_sums_body;
-}
-
+/// Signed bytes as they lie.
 #[inline(always)]
-fn block_sums_body<A: Arch>(
-    q: &[i8],
-    from: &[f32],
-    sub: usize,
-    visits: Visits,
-    step: usize,
-    scales: &mut [f32],
-    sums: &mut [f32],
-) {
-    for (block, (q, &scale)) in q.as_chunks::<BLOCK>().0.iter().zip(from).enumerate() {
-        let mut halves = [0i32; 2];
-        for half in 0..2 {
-            for i in 0..16 {
-                halves[half] += i32::from(q[half * 16 + i]);
-            }
-        }
-        if sub == BLOCK {
-            let at = visits.place(block) * step;
-            scales[at] = scale;
-            sums[at] = scale * (halves[0] + halves[1]) as f32;
-        } else {
-            for half in 0..2 {
-                let at = visits.place(2 * block + half) * step;
-                scales[at] = scale;
-                sums[at] = scale * halves[half] as f32;
-            }
-        }
-    }
-}
-
-multiversion! {
-    /// Puts the elements of a vector, four at a time, where its token has its place in a tile of so
-    /// many; block after block in the order of the visits.
-    fn to_tile(q: &[i8], sub: usize, visits: Visits, tile: usize, out: &mut [u8]) = to_tile_body;
-}
-
-#[inline(always)]
-fn to_tile_body<A: Arch>(q: &[i8], sub: usize, visits: Visits, tile: usize, out: &mut [u8]) {
-    for (block, q) in q.chunks_exact(sub).enumerate() {
-        let first = visits.place(block) * sub / 4;
-        for (j, four) in q.as_chunks::<4>().0.iter().enumerate() {
-            let bytes = [four[0] as u8, four[1] as u8, four[2] as u8, four[3] as u8];
-            out[(first + j) * tile * 4..][..4].copy_from_slice(&bytes);
-        }
-    }
+fn write_bytes(q: &[i8], out: &mut [u8]) {
+    out.iter_mut().zip(q).for_each(|(out, &q)| *out = q as u8);
 }
 
 multiversion! {
@@ -373,15 +368,16 @@ fn to_lanes_body<A: Arch>(q: &[i8], sub: usize, out: &mut [u8]) {
 }
 
 multiversion! {
-    /// 8-bit integers of a vector, padded to whole blocks, and a scale for each block of 32.
-    fn quantize(x: &[f32], q: &mut [i8], scales: &mut [f32]) = quantize_body;
+    /// 8-bit integers of a vector, padded to whole blocks, a scale for each block of 32, and the sums of
+    /// its halves.
+    fn quantize(x: &[f32], q: &mut [i8], scales: &mut [f32], sums: &mut [[i32; 2]]) = quantize_body;
 }
 
 #[inline(always)]
-fn quantize_body<A: Arch>(x: &[f32], q: &mut [i8], scales: &mut [f32]) {
+fn quantize_body<A: Arch>(x: &[f32], q: &mut [i8], scales: &mut [f32], sums: &mut [[i32; 2]]) {
     let mut block = [0.0f32; BLOCK];
-    let outputs = q.as_chunks_mut::<BLOCK>().0.iter_mut().zip(scales);
-    for ((q, scale), x) in outputs.zip(x.chunks(BLOCK)) {
+    let outputs = q.as_chunks_mut::<BLOCK>().0.iter_mut().zip(scales).zip(sums);
+    for (((q, scale), sums), x) in outputs.zip(x.chunks(BLOCK)) {
         block[..x.len()].copy_from_slice(x);
         block[x.len()..].fill(0.0);
         let mut sizes = [0.0f32; BLOCK];
@@ -395,8 +391,16 @@ fn quantize_body<A: Arch>(x: &[f32], q: &mut [i8], scales: &mut [f32]) {
         }
         let largest = sizes[0];
         let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        let mut ints = [0i32; BLOCK];
         for k in 0..BLOCK {
-            q[k] = (block[k] * inverse).round_ties_even() as i8;
+            ints[k] = (block[k] * inverse).round_ties_even() as i32;
+            q[k] = ints[k].clamp(-127, 127) as i8;
+        }
+        for half in 0..2 {
+            sums[half] = 0;
+            for k in 0..16 {
+                sums[half] += i32::from(q[half * 16 + k]);
+            }
         }
         *scale = largest / 127.0;
     }

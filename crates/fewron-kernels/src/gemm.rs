@@ -103,7 +103,7 @@ multiversion! {
 
 #[inline(always)]
 fn products_body<A: Arch>(panel: &Panel, x: &Batch, out: &mut [f32]) {
-    assert!(out.len() == x.tokens() * LANES && x.tile() == A::TILE);
+    assert!(out.len() == x.tokens() * LANES);
     assert!(x.visits() == panel.visits && x.sub() == panel.sub);
     match panel.sub {
         32 => all_bits::<A, 32>(panel, x, out),
@@ -115,86 +115,90 @@ fn products_body<A: Arch>(panel: &Panel, x: &Batch, out: &mut [f32]) {
 #[inline(always)]
 fn all_bits<A: Arch, const SUB: usize>(panel: &Panel, x: &Batch, out: &mut [f32]) {
     match panel.bits {
-        0..=4 => all_tokens::<A, 4, SUB>(panel, x, out),
-        5 => all_tokens::<A, 5, SUB>(panel, x, out),
-        6 => all_tokens::<A, 6, SUB>(panel, x, out),
-        _ => all_tokens::<A, 8, SUB>(panel, x, out),
+        0..=4 => all_blocks::<A, 4, SUB>(panel, x, out),
+        5 => all_blocks::<A, 5, SUB>(panel, x, out),
+        6 => all_blocks::<A, 6, SUB>(panel, x, out),
+        _ => all_blocks::<A, 8, SUB>(panel, x, out),
     }
 }
 
+/// A block's weights stay in registers while all tokens pass by, one part of the lanes after the
+/// other.
 #[inline(always)]
-fn all_tokens<A: Arch, const BITS: usize, const SUB: usize>(
+fn all_blocks<A: Arch, const BITS: usize, const SUB: usize>(
     panel: &Panel,
     x: &Batch,
-    out: &mut [f32],
-) {
-    let mut token = 0;
-    macro_rules! strips {
-        ($($n:literal),*) => {
-            $(
-                while $n <= A::strip(BITS) && x.tokens() - token >= $n && token % A::TILE + $n <= A::TILE {
-                    let out = &mut out[token * LANES..][..$n * LANES];
-                    strip::<A, $n, BITS, SUB>(panel, x, token, out);
-                    token += $n;
-                }
-            )*
-        };
-    }
-    strips!(8, 4, 2, 1);
-}
-
-/// `N` tokens of a tile.
-#[inline(always)]
-fn strip<A: Arch, const N: usize, const BITS: usize, const SUB: usize>(
-    panel: &Panel,
-    x: &Batch,
-    token: usize,
-    out: &mut [f32],
+    totals: &mut [f32],
 ) {
     let visits = panel.visits;
-    let (q, scales, sums) = x.strip(token, N);
-    assert!(out.len() == N * LANES && panel.q.len() >= visits.places() * SUB * LANES);
-    assert!(panel.d.len() >= visits.places() * LANES && panel.m.len() == panel.d.len());
-    // SAFETY: the batch and the panel have a place for every block; `A` is the instruction set this
-    // body is compiled for.
-    unsafe {
-        let mut totals = [A::splat(0.0); N];
-        for lane in 0..visits.lanes {
-            let first = lane * visits.groups;
-            let mut lane_sums = [A::splat(0.0); N];
-            for place in first..first + visits.of_lane(lane) {
-                let w = panel.q.as_ptr().add(place * SUB * LANES);
-                let input = q.add(place * SUB * A::TILE);
-                let mut ints = [A::no_ints(); N];
-                let mut products = [A::no_sums(); N];
-                for j in 0..SUB / 4 {
-                    let w = A::bytes(w.add(j * 64));
-                    for n in 0..N {
-                        let input = input.add((j * A::TILE + n) * 4);
-                        products[n] = A::dot_splat(BITS, products[n], w, input);
-                    }
-                    if (j + 1) % A::room(BITS) == 0 || j + 1 == SUB / 4 {
-                        for n in 0..N {
-                            ints[n] = A::take(BITS, ints[n], products[n]);
-                            products[n] = A::no_sums();
-                        }
-                    }
-                }
-                let d = A::floats(panel.d.as_ptr().add(place * LANES));
-                let m = A::floats(panel.m.as_ptr().add(place * LANES));
-                for n in 0..N {
-                    let scale = A::splat(*scales.add(place * A::TILE + n));
-                    let sum = A::splat(*sums.add(place * A::TILE + n));
-                    let part = A::fma(A::to_floats(ints[n]), A::mul(d, scale), lane_sums[n]);
-                    lane_sums[n] = A::fma(m, sum, part);
-                }
-            }
-            for n in 0..N {
-                totals[n] = A::add(totals[n], lane_sums[n]);
+    totals.fill(0.0);
+    let mut sums = vec![0.0; totals.len()];
+    for lane in 0..visits.lanes {
+        let first = lane * visits.groups;
+        let end = first + visits.of_lane(lane);
+        for place in first..end {
+            let step = Step { place, first: place == first, last: place + 1 == end };
+            block::<A, 0, BITS, SUB>(panel, x, step, &mut sums, totals);
+            if A::PARTS == 2 {
+                block::<A, 1, BITS, SUB>(panel, x, step, &mut sums, totals);
             }
         }
-        for n in 0..N {
-            A::store(totals[n], out.as_mut_ptr().add(n * LANES));
+    }
+}
+
+/// A block on its way through a lane.
+#[derive(Clone, Copy)]
+struct Step {
+    place: usize,
+    first: bool,
+    last: bool,
+}
+
+/// Adds the products of a block and all tokens to the lane's `sums`; those of its last block to
+/// `totals`.
+#[inline(always)]
+fn block<A: Arch, const PART: usize, const BITS: usize, const SUB: usize>(
+    panel: &Panel,
+    x: &Batch,
+    Step { place, first, last }: Step,
+    sums: &mut [f32],
+    totals: &mut [f32],
+) {
+    let (q, scales, input_sums) = x.block(place);
+    let w = &panel.q[place * SUB * LANES..][..SUB * LANES];
+    let d = &panel.d[place * LANES..][..LANES];
+    let m = &panel.m[place * LANES..][..LANES];
+    assert!(q.len() == x.tokens() * SUB && scales.len() == x.tokens());
+    assert!(sums.len() == x.tokens() * LANES && totals.len() == sums.len());
+    // SAFETY: the slices have a place for every token and lane; `A` is the instruction set this body
+    // is compiled for.
+    unsafe {
+        let (d, m) = (A::floats(d.as_ptr()), A::floats(m.as_ptr()));
+        let mut weights = [A::bytes(w.as_ptr()); 8];
+        for j in 1..SUB / 4 {
+            weights[j] = A::bytes(w.as_ptr().add(j * 64));
+        }
+        for token in 0..scales.len() {
+            let input = q.as_ptr().add(token * SUB);
+            let (mut ints, mut products) = (A::no_ints(), A::no_sums());
+            for j in 0..SUB / 4 {
+                products = A::dot_splat(BITS, products, weights[j], input.add(j * 4));
+                if (j + 1) % A::room(BITS) == 0 || j + 1 == SUB / 4 {
+                    ints = A::take(BITS, ints, products);
+                    products = A::no_sums();
+                }
+            }
+            let scale = A::mul(d, A::splat(*scales.as_ptr().add(token)));
+            let sum_ptr = sums.as_mut_ptr().add(token * LANES);
+            let before = if first { A::splat(0.0) } else { A::floats(sum_ptr) };
+            let sum = A::fma(A::to_floats(ints), scale, before);
+            let sum = A::fma(m, A::splat(*input_sums.as_ptr().add(token)), sum);
+            if last {
+                let total = totals.as_mut_ptr().add(token * LANES);
+                A::store_part::<PART>(A::add(A::floats(total), sum), total);
+            } else {
+                A::store_part::<PART>(sum, sum_ptr);
+            }
         }
     }
 }

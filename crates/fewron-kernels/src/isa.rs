@@ -99,15 +99,6 @@ impl Isa {
     pub(crate) fn level(self) -> Level {
         self.0
     }
-
-    /// Tokens that lie side by side in a batch: as many as the registers serve at once.
-    pub(crate) fn tile(self) -> usize {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni => 8,
-            _ => 4,
-        }
-    }
 }
 
 /// Vectors of sixteen 32-bit lanes, and what kernels do with them. Kernel bodies are written once
@@ -126,10 +117,8 @@ pub(crate) trait Arch {
     /// Sixteen f32.
     type Floats: Copy;
 
-    /// Tokens that lie side by side in a batch: see [`Isa::tile`].
-    const TILE: usize;
-    /// Tokens of a tile whose sums the registers hold at once, for weights of so many bits.
-    fn strip(bits: usize) -> usize;
+    /// Parts of the sixteen lanes (1 or 2), each in registers of its own.
+    const PARTS: usize;
     /// Dot products with weights of so many bits that [`Self::Sums`] have room for.
     fn room(bits: usize) -> usize;
 
@@ -181,6 +170,8 @@ pub(crate) trait Arch {
     unsafe fn floats(from: *const f32) -> Self::Floats;
     /// Writes sixteen f32.
     unsafe fn store(floats: Self::Floats, to: *mut f32);
+    /// Writes one part of sixteen f32, to its place among them.
+    unsafe fn store_part<const PART: usize>(floats: Self::Floats, to: *mut f32);
     /// Reads sixteen numbers in half precision.
     unsafe fn halves(from: *const u8) -> Self::Floats;
     /// Reads `lanes` numbers in half precision; zeros in the other lanes.

@@ -18,11 +18,7 @@ impl Arch for Scalar {
     type Sums = [i32; 16];
     type Floats = [f32; 16];
 
-    const TILE: usize = 4;
-
-    fn strip(_: usize) -> usize {
-        2
-    }
+    const PARTS: usize = 1;
 
     fn room(_: usize) -> usize {
         usize::MAX
@@ -194,6 +190,12 @@ impl Arch for Scalar {
     unsafe fn store(floats: [f32; 16], to: *mut f32) {
         // SAFETY: the caller's pointer is valid for sixteen numbers.
         unsafe { to.cast::<[f32; 16]>().write_unaligned(floats) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part<const PART: usize>(floats: Self::Floats, to: *mut f32) {
+        // SAFETY: passed on to the caller; there is one part.
+        unsafe { Self::store(floats, to) }
     }
 
     #[inline(always)]

@@ -95,12 +95,7 @@ impl<const VNNI: bool> Arch for Avx2<VNNI> {
     type Sums = Pair<HalfSums>;
     type Floats = Pair<__m256>;
 
-    const TILE: usize = 4;
-
-    #[inline(always)]
-    fn strip(bits: usize) -> usize {
-        if bits == 8 && !VNNI { 2 } else { 4 }
-    }
+    const PARTS: usize = 2;
 
     /// Without VNNI a product of two pairs is at most `2 · 127 · (2^bits − 1)`, and sums of them must
     /// stay under 2¹⁵.
@@ -305,6 +300,17 @@ impl<const VNNI: bool> Arch for Avx2<VNNI> {
         unsafe {
             _mm256_storeu_ps(to, floats.0);
             _mm256_storeu_ps(to.add(8), floats.1);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part<const PART: usize>(floats: Self::Floats, to: *mut f32) {
+        unsafe {
+            if PART == 0 {
+                _mm256_storeu_ps(to, floats.0);
+            } else {
+                _mm256_storeu_ps(to.add(8), floats.1);
+            }
         }
     }
 

@@ -19,12 +19,7 @@ impl Arch for Avx512Vnni {
     type Sums = __m512i;
     type Floats = __m512;
 
-    const TILE: usize = 8;
-
-    #[inline(always)]
-    fn strip(_: usize) -> usize {
-        8
-    }
+    const PARTS: usize = 1;
 
     #[inline(always)]
     fn room(_: usize) -> usize {
@@ -165,6 +160,11 @@ impl Arch for Avx512Vnni {
     #[inline(always)]
     unsafe fn store(floats: __m512, to: *mut f32) {
         unsafe { _mm512_storeu_ps(to, floats) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part<const PART: usize>(floats: Self::Floats, to: *mut f32) {
+        unsafe { Self::store(floats, to) }
     }
 
     #[inline(always)]
