@@ -32,7 +32,9 @@ TEMPERATURE = 0.8
 REPETITION_PENALTY = 1.1
 MIN_P = 0.06  # tokens less likely than this share of the likeliest one are never taken
 COMPACT_BELOW = 0.6  # finished texts are taken out of the batch once fewer than this share go on
-UNWANTED = re.compile(r"[^\x20-\x7e\n]|\*\*|[#_`<>{}\[\]|\\]|\bAI\b|SmolLM|assistant|language model|paragraph|https?:", re.I)
+UNWANTED = re.compile(
+    r"[^\x20-\x7e\n]|\*\*|[#_`<>{}\[\]|\\]|\bAI\b|SmolLM|assistant|language model|paragraph|https?:", re.I
+)
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 SENTENCES = {True: (1, 3), False: (3, 8)}  # fewest and most, of an answer and of a story
 DISTINCT_TRIGRAMS = 0.85  # texts that repeat themselves more than this are dropped
@@ -69,9 +71,8 @@ def load_writer(device: str) -> PreTrainedModel:
 
 def rendered(request: Request) -> str:
     """SmolLM2's chat format, with the first words of the answer already there."""
-    return (
-        f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{request.prompt}<|im_end|>\n<|im_start|>assistant\n{request.start}"
-    )
+    asked = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{request.prompt}<|im_end|>\n"
+    return f"{asked}<|im_start|>assistant\n{request.start}"
 
 
 def batches(wanted: list[Request], tokenizer: PreTrainedTokenizerBase, size: int) -> Iterator[Batch]:

@@ -3,49 +3,91 @@
 import random
 from dataclasses import dataclass
 
-NAMES = """Anna Ben Clara Daisy Emma Finn Grace Henry Ivy Jack Kate Leo Lily Lucy Max Mia Milo Molly Nina Noah
-Olive Oscar Penny Peter Pip Rosie Ruby Sam Sara Sophie Teddy Tim Toby Tom Violet Will Zoe Bella Charlie Coco
-Ella Felix Ginger Hazel Jasper Kiki Luna Marta Ned Otto Poppy Quinn Rex Sunny Tilly Uma Victor Wanda Yara Zack""".split()
-ANIMALS = """cat dog rabbit fox bear mouse owl duck frog turtle squirrel hedgehog pig cow horse sheep goat lion
-elephant monkey penguin whale dolphin fish bird bee butterfly ant snail spider deer wolf kitten puppy chick
-crab seal parrot swan donkey""".split()
-PEOPLE = "girl boy baker farmer teacher doctor painter fisherman gardener sailor king queen grandmother child".split()
-ADJECTIVES = """little brave shy kind curious happy clever lazy lonely tired hungry small young old gentle funny
-quiet proud sad careful""".split()
-PLACES = """the forest|the beach|the park|the garden|the farm|the river|the lake|the mountain|the city|the village|the
-school|the market|the kitchen|the library|the zoo|the snow|the meadow|the sea|the castle|the old house|the playground|the
-train station|the hill|the bakery|the island|the cave|the big tree|the bridge|the barn|the shop""".replace("\n", " ").split("|")
-THINGS = """ball|book|red hat|kite|blue boat|cake|key|apple|box|flower|shiny stone|bell|lamp|letter|toy car|drum|mirror|map|
-basket|blanket|umbrella|ladder|bicycle|balloon|star|feather|shell|coin|clock|cup of milk|song|picture|seed|pumpkin|rope|
-pair of shoes|wooden horse|loaf of bread|jar of honey|snowman""".replace("\n", "").split("|")
-EVENTS = """gets lost|makes a new friend|learns to share|finds a secret|helps a friend|is afraid of the dark|wants to fly|
-loses a toy|plants a seed|bakes a cake|tells a lie and is sorry|wins a race|cannot sleep|builds a house|goes on a trip|
-has a birthday|learns to swim|finds a treasure|saves a bird|misses home|breaks a cup|shares lunch|waits for the snow|
-hears a strange noise|learns to say sorry|wants to be big|paints a picture|sings a song|looks for the moon|
-gets a surprise""".replace("\n", "").split("|")
-SUBJECTS = """the sun|the moon|a star|rain|snow|wind|a river|the sea|a mountain|a forest|a tree|a flower|a seed|an apple|bread|milk|
-honey|salt|sugar|water|ice|fire|a house|a door|a window|a bridge|a road|a car|a train|a boat|an airplane|a bicycle|a clock|a
-book|a letter|a map|a school|a library|a hospital|a farm|a market|a garden|a kitchen|a teacher|a doctor|a farmer|a baker|a
-firefighter|a friend|a family|a birthday|music|a song|a drum|a guitar|a piano|a picture|a color|a shadow|a rainbow|a cloud|
-a storm|winter|summer|spring|autumn|night|morning|sleep|a dream|a game|a ball|a computer|a telephone|a lamp|a key|a shoe|a
-hat|a coat|a cup|a spoon|a chair|a table|a bed|soap|paper|a pencil|gold|iron|glass|wood|sand|a stone|the heart|the brain|
-the eyes|the ears|the hand|a tooth|kindness|love|courage|patience|time|money|a job|a city|a village|an island|a desert|a
-volcano|a planet|the earth|gravity|light|sound|electricity|a magnet|a wheel|a robot|a museum|a story|a poem|a word|a
-number|mathematics|science|history""".replace("\n", " ").replace("| ", "|").split("|")
-PLURALS = """cats|dogs|rabbits|foxes|bears|mice|owls|ducks|frogs|turtles|squirrels|pigs|cows|horses|sheep|goats|lions|
-elephants|monkeys|penguins|whales|dolphins|fish|birds|bees|butterflies|ants|snails|spiders|deer|wolves|crabs|seals|parrots|
-swans|tigers|snakes|bats|camels|giraffes|chickens|sharks|kangaroos|crocodiles|eagles""".replace("\n", "").split("|")
-ACTIONS = """sleep|eat breakfast|read books|wash their hands|go to school|wear shoes|plant trees|keep pets|sing songs|tell
-stories|save money|use maps|drink water|play games|say thank you|brush their teeth|learn to swim|build bridges|bake bread|
-write letters|celebrate birthdays|wear coats in winter|look at the stars|help each other|travel|cook food|grow vegetables|
-listen to music|draw pictures|laugh|cry|dream|work|exercise|share""".replace("\n", " ").replace("| ", "|").split("|")
-DISHES = """bread|soup|a salad|pancakes|tea|lemonade|a sandwich|a cake|cookies|rice|an omelette|apple pie|pizza|popcorn|hot
-chocolate|a snowman|a kite|a paper boat|a birthday card|a garden|a bird house|a sand castle|a
-friend""".replace("\n", " ").split("|")
-COUNTRIES = """France Germany Italy Spain Japan China India Egypt Canada Brazil Mexico Greece Russia England Portugal
-Norway Sweden Poland Austria Turkey Kenya Peru Cuba Ireland""".split()
-QUALITIES = """kindness honesty patience courage sharing sleep water friendship practice sunlight exercise reading
-listening respect curiosity food nature teamwork hope laughter""".split()
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+def phrases(text: str) -> list[str]:
+    """The parts between bars, with line breaks read as spaces."""
+    return [" ".join(phrase.split()) for phrase in text.split("|")]
+
+
+NAMES = words("""
+Anna Ben Clara Daisy Emma Finn Grace Henry Ivy Jack Kate Leo Lily Lucy Max Mia Milo Molly Nina Noah Olive Oscar
+Penny Peter Pip Rosie Ruby Sam Sara Sophie Teddy Tim Toby Tom Violet Will Zoe Bella Charlie Coco Ella Felix
+Ginger Hazel Jasper Kiki Luna Marta Ned Otto Poppy Quinn Rex Sunny Tilly Uma Victor Wanda Yara Zack
+""")
+ANIMALS = words("""
+cat dog rabbit fox bear mouse owl duck frog turtle squirrel hedgehog pig cow horse sheep goat lion elephant
+monkey penguin whale dolphin fish bird bee butterfly ant snail spider deer wolf kitten puppy chick crab seal
+parrot swan donkey
+""")
+PEOPLE = words("""
+girl boy baker farmer teacher doctor painter fisherman gardener sailor king queen grandmother child
+""")
+ADJECTIVES = words("""
+little brave shy kind curious happy clever lazy lonely tired hungry small young old gentle funny quiet proud sad
+careful
+""")
+PLACES = phrases("""
+the forest|the beach|the park|the garden|the farm|the river|the lake|the mountain|the city|the village|
+the school|the market|the kitchen|the library|the zoo|the snow|the meadow|the sea|the castle|
+the old house|the playground|the train station|the hill|the bakery|the island|the cave|the big tree|
+the bridge|the barn|the shop
+""")
+THINGS = phrases("""
+ball|book|red hat|kite|blue boat|cake|key|apple|box|flower|shiny stone|bell|lamp|letter|toy car|
+drum|mirror|map|basket|blanket|umbrella|ladder|bicycle|balloon|star|feather|shell|coin|clock|
+cup of milk|song|picture|seed|pumpkin|rope|pair of shoes|wooden horse|loaf of bread|jar of honey|
+snowman
+""")
+EVENTS = phrases("""
+gets lost|makes a new friend|learns to share|finds a secret|helps a friend|is afraid of the dark|
+wants to fly|loses a toy|plants a seed|bakes a cake|tells a lie and is sorry|wins a race|cannot sleep|
+builds a house|goes on a trip|has a birthday|learns to swim|finds a treasure|saves a bird|misses home|
+breaks a cup|shares lunch|waits for the snow|hears a strange noise|learns to say sorry|wants to be big|
+paints a picture|sings a song|looks for the moon|gets a surprise
+""")
+SUBJECTS = phrases("""
+the sun|the moon|a star|rain|snow|wind|a river|the sea|a mountain|a forest|a tree|a flower|a seed|
+an apple|bread|milk|honey|salt|sugar|water|ice|fire|a house|a door|a window|a bridge|a road|a car|
+a train|a boat|an airplane|a bicycle|a clock|a book|a letter|a map|a school|a library|a hospital|
+a farm|a market|a garden|a kitchen|a teacher|a doctor|a farmer|a baker|a firefighter|a friend|
+a family|a birthday|music|a song|a drum|a guitar|a piano|a picture|a color|a shadow|a rainbow|
+a cloud|a storm|winter|summer|spring|autumn|night|morning|sleep|a dream|a game|a ball|a computer|
+a telephone|a lamp|a key|a shoe|a hat|a coat|a cup|a spoon|a chair|a table|a bed|soap|paper|
+a pencil|gold|iron|glass|wood|sand|a stone|the heart|the brain|the eyes|the ears|the hand|a tooth|
+kindness|love|courage|patience|time|money|a job|a city|a village|an island|a desert|a volcano|
+a planet|the earth|gravity|light|sound|electricity|a magnet|a wheel|a robot|a museum|a story|a poem|
+a word|a number|mathematics|science|history
+""")
+PLURALS = phrases("""
+cats|dogs|rabbits|foxes|bears|mice|owls|ducks|frogs|turtles|squirrels|pigs|cows|horses|sheep|
+goats|lions|elephants|monkeys|penguins|whales|dolphins|fish|birds|bees|butterflies|ants|snails|
+spiders|deer|wolves|crabs|seals|parrots|swans|tigers|snakes|bats|camels|giraffes|chickens|sharks|
+kangaroos|crocodiles|eagles
+""")
+ACTIONS = phrases("""
+sleep|eat breakfast|read books|wash their hands|go to school|wear shoes|plant trees|keep pets|
+sing songs|tell stories|save money|use maps|drink water|play games|say thank you|brush their teeth|
+learn to swim|build bridges|bake bread|write letters|celebrate birthdays|wear coats in winter|
+look at the stars|help each other|travel|cook food|grow vegetables|listen to music|draw pictures|laugh|
+cry|dream|work|exercise|share
+""")
+DISHES = phrases("""
+bread|soup|a salad|pancakes|tea|lemonade|a sandwich|a cake|cookies|rice|an omelette|apple pie|pizza|
+popcorn|hot chocolate|a snowman|a kite|a paper boat|a birthday card|a garden|a bird house|a sand castle|
+a friend
+""")
+COUNTRIES = words("""
+France Germany Italy Spain Japan China India Egypt Canada Brazil Mexico Greece Russia England Portugal Norway
+Sweden Poland Austria Turkey Kenya Peru Cuba Ireland
+""")
+QUALITIES = words("""
+kindness honesty patience courage sharing sleep water friendship practice sunlight exercise reading listening
+respect curiosity food nature teamwork hope laughter
+""")
 
 STORY_TOKENS, ANSWER_TOKENS = 136, 56
 

@@ -164,6 +164,15 @@ def save_tokenizer(tokenizer: Tokenizer, special: Special, folder: Path) -> None
 
 def model_card(name: str, family: Family, model: nn.Module, result: Result) -> str:
     parameters = sum(p.numel() for p in model.parameters())
+    data = (
+        f"{result.documents:,} short texts written by SmolLM2-135M-Instruct (Apache-2.0), "
+        f"`models/tiny/generate.py`; sha256 of the file {result.corpus_sha256}"
+    )
+    training = (
+        f"{result.steps:,} steps of {result.tokens // max(result.steps, 1):,} tokens "
+        f"({result.tokens / 1e6:.0f} million in all), AdamW, cosine schedule from {PEAK_RATE}, bf16 autocast, "
+        f"{result.seconds:.0f} s on {result.device}"
+    )
     samples = "\n\n".join(f"```\n{text}\n```" for text in result.samples)
     return f"""---
 license: apache-2.0
@@ -173,14 +182,14 @@ pipeline_tag: text-generation
 ---
 # {name}
 
-{family.title} with {parameters / 1e6:.2f} million parameters, small enough to be kept beside the code: for tests of this
-family's arithmetic on trained weights and for trying fewron offline. It answers simple questions and tells
+{family.title} with {parameters / 1e6:.2f} million parameters, small enough to be kept beside the code: for tests of
+this family's arithmetic on trained weights and for trying fewron offline. It answers simple questions and tells
 short stories; what it says is often wrong. It is good for nothing else.
 
 | | |
 |---|---|
-| data | {result.documents:,} short texts written by SmolLM2-135M-Instruct (Apache-2.0), `models/tiny/generate.py`; sha256 of the file {result.corpus_sha256} |
-| training | {result.steps:,} steps of {result.tokens // max(result.steps, 1):,} tokens ({result.tokens / 1e6:.0f} million in all), AdamW, cosine schedule from {PEAK_RATE}, bf16 autocast, {result.seconds:.0f} s on {result.device} |
+| data | {data} |
+| training | {training} |
 | loss, training texts | {result.train_loss:.4f} nats per token |
 | loss, held-out texts | {result.held_out_loss:.4f} nats per token |
 | weights | F16; both losses are of these, in f32 arithmetic |
