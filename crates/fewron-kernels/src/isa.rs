@@ -174,9 +174,9 @@ pub(crate) trait Arch {
     unsafe fn store_part<const PART: usize>(floats: Self::Floats, to: *mut f32);
     /// Reads sixteen numbers in half precision.
     unsafe fn halves(from: *const u8) -> Self::Floats;
-    /// Reads `lanes` numbers in half precision; zeros in the other lanes.
+    /// Reads `lanes` numbers in half precision; zeros in the other lanes. May read 32 bytes.
     unsafe fn halves_part(from: *const u8, lanes: usize) -> Self::Floats;
-    /// Reads `lanes` signed bytes; zeros in the other lanes.
+    /// Reads `lanes` signed bytes; zeros in the other lanes. May read 16 bytes.
     unsafe fn small_ints(from: *const u8, lanes: usize) -> Self::Floats;
     /// One number in every lane.
     unsafe fn splat(value: f32) -> Self::Floats;

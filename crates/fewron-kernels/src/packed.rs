@@ -14,7 +14,7 @@ use crate::pool::{Pool, SharedSlice};
 use crate::unpack::Raw;
 
 /// Bytes behind the last row that kernels may read (and ignore).
-const MARGIN: usize = 8;
+const MARGIN: usize = 32;
 
 /// A quantised weight matrix, packed for the kernels: shape `[rows, cols]`. Its values are exactly
 /// those of the file.

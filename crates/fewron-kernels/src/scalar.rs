@@ -147,12 +147,7 @@ impl Arch for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn dot_splat(
-        _: usize,
-        mut sum: [i32; 16],
-        w: [u8; 64],
-        a: *const u8,
-    ) -> [i32; 16] {
+    unsafe fn dot_splat(_: usize, mut sum: [i32; 16], w: [u8; 64], a: *const u8) -> [i32; 16] {
         // SAFETY: the caller's pointer is valid for four bytes.
         let a = unsafe { a.cast::<[i8; 4]>().read() };
         for lane in 0..16 {

@@ -1,7 +1,6 @@
 //! Sixteen lanes as two 256-bit registers, with or without AVX-VNNI's dot product.
 
 use crate::isa::Arch;
-use crate::scalar::{Scalar, half};
 use std::arch::x86_64::*;
 
 pub(crate) struct Avx2<const VNNI: bool>;
@@ -55,6 +54,19 @@ unsafe fn half_take<const VNNI: bool>(bits: usize, ints: __m256i, sums: HalfSums
             ints = _mm256_add_epi32(ints, high);
         }
         ints
+    }
+}
+
+/// All bits of the first `lanes` lanes.
+#[inline(always)]
+unsafe fn first(lanes: usize) -> Pair<__m256i> {
+    // SAFETY: the caller promises AVX2.
+    unsafe {
+        let numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        Pair(
+            _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), numbers),
+            _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32 - 8), numbers),
+        )
     }
 }
 
@@ -128,12 +140,10 @@ impl<const VNNI: bool> Arch for Avx2<VNNI> {
     #[inline(always)]
     unsafe fn bytes_part(from: *const u8, lanes: usize) -> Self::Bytes {
         unsafe {
-            let numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-            let low = _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), numbers);
-            let high = _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32 - 8), numbers);
+            let masks = first(lanes);
             Pair(
-                _mm256_maskload_epi32(from.cast(), low),
-                _mm256_maskload_epi32(from.cast::<i32>().wrapping_add(8), high),
+                _mm256_maskload_epi32(from.cast(), masks.0),
+                _mm256_maskload_epi32(from.cast::<i32>().wrapping_add(8), masks.1),
             )
         }
     }
@@ -249,10 +259,7 @@ impl<const VNNI: bool> Arch for Avx2<VNNI> {
     #[inline(always)]
     unsafe fn dot(bits: usize, sums: Self::Sums, w: Self::Bytes, a: Self::Bytes) -> Self::Sums {
         unsafe {
-            Pair(
-                half_dot::<VNNI>(bits, sums.0, w.0, a.0),
-                half_dot::<VNNI>(bits, sums.1, w.1, a.1),
-            )
+            Pair(half_dot::<VNNI>(bits, sums.0, w.0, a.0), half_dot::<VNNI>(bits, sums.1, w.1, a.1))
         }
     }
 
@@ -326,16 +333,26 @@ impl<const VNNI: bool> Arch for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn halves_part(from: *const u8, lanes: usize) -> Self::Floats {
-        let mut out = [0.0; 16];
-        for (lane, out) in out.iter_mut().take(lanes).enumerate() {
-            *out = unsafe { half(from.add(2 * lane)) };
+        unsafe {
+            let (Pair(low, high), masks) = (Self::halves(from), first(lanes));
+            Pair(
+                _mm256_and_ps(low, _mm256_castsi256_ps(masks.0)),
+                _mm256_and_ps(high, _mm256_castsi256_ps(masks.1)),
+            )
         }
-        unsafe { Self::floats(out.as_ptr()) }
     }
 
     #[inline(always)]
     unsafe fn small_ints(from: *const u8, lanes: usize) -> Self::Floats {
-        unsafe { Self::floats(Scalar::small_ints(from, lanes).as_ptr()) }
+        unsafe {
+            let (bytes, masks) = (_mm_loadu_si128(from.cast()), first(lanes));
+            let low = _mm256_cvtepi8_epi32(bytes);
+            let high = _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(bytes));
+            Pair(
+                _mm256_cvtepi32_ps(_mm256_and_si256(low, masks.0)),
+                _mm256_cvtepi32_ps(_mm256_and_si256(high, masks.1)),
+            )
+        }
     }
 
     #[inline(always)]
