@@ -40,6 +40,6 @@ pub use neuron_major::NeuronMajor;
 pub use packed::Packed;
 pub use pool::Pool;
 pub use vector::{
-    Activation, activate, activate_backward, axpy, dot, kl_divergence, log_sum_exp, max, rms_norm,
-    rms_norm_backward, softmax, sum_exp,
+    Activation, activate, activate_backward, axpy, dot, kl_divergence, layer_norm,
+    layer_norm_backward, log_sum_exp, max, rms_norm, rms_norm_backward, softmax, sum_exp,
 };

@@ -290,7 +290,19 @@ fn format_row_dots<A: Arch, F: Format>(
             if rest > 0 {
                 let (scale, sum) = (scale.add(full * LANES), sum.add(full * LANES));
                 let q = q.add(full * 16 * F::SUB);
-                total = group_dot::<A, F, false>(total, group, rest, q, scale, sum);
+                // Numbers of lanes that the compiler knows make short code.
+                total = match rest {
+                    2 if is_compact::<F>(2) => {
+                        group_dot::<A, F, false>(total, group, 2, q, scale, sum)
+                    }
+                    4 if is_compact::<F>(4) => {
+                        group_dot::<A, F, false>(total, group, 4, q, scale, sum)
+                    }
+                    8 if is_compact::<F>(8) => {
+                        group_dot::<A, F, false>(total, group, 8, q, scale, sum)
+                    }
+                    _ => group_dot::<A, F, false>(total, group, rest, q, scale, sum),
+                };
             }
             A::store(total, sums[index].as_mut_ptr());
         }

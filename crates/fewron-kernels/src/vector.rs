@@ -181,14 +181,16 @@ pub enum Activation {
     Silu,
     /// GELU, tanh form: x · σ(2√(2/π)·(x + 0.044715·x³)).
     GeluTanh,
+    /// max(x, 0).
+    Relu,
 }
 
 impl Activation {
-    /// The argument of the logistic function, and its derivative.
+    /// The argument of the logistic function, and its derivative; there is none for ReLU.
     #[inline(always)]
     fn logit(self, x: f32) -> (f32, f32) {
         match self {
-            Activation::Silu => (x, 1.0),
+            Activation::Silu | Activation::Relu => (x, 1.0),
             Activation::GeluTanh => {
                 const C: f32 = 1.595_769_2; // 2√(2/π)
                 let square = 0.044_715 * x * x;
@@ -205,6 +207,10 @@ multiversion! {
 
 #[inline(always)]
 fn activate_body<A: Arch>(activation: Activation, x: &[f32], out: &mut [f32]) {
+    if activation == Activation::Relu {
+        out.iter_mut().zip(x).for_each(|(out, &x)| *out = if x > 0.0 { x } else { 0.0 });
+        return;
+    }
     for (out, &x) in out.iter_mut().zip(x) {
         *out = x / (1.0 + exp::<A>(-activation.logit(x).0));
     }
@@ -217,6 +223,10 @@ multiversion! {
 
 #[inline(always)]
 fn activate_backward_body<A: Arch>(activation: Activation, x: &[f32], grad: &mut [f32]) {
+    if activation == Activation::Relu {
+        grad.iter_mut().zip(x).for_each(|(grad, &x)| *grad = if x > 0.0 { *grad } else { 0.0 });
+        return;
+    }
     for (grad, &x) in grad.iter_mut().zip(x) {
         let (logit, slope) = activation.logit(x);
         let s = 1.0 / (1.0 + exp::<A>(-logit));
@@ -260,5 +270,65 @@ fn rms_norm_backward_body<A: Arch>(
     let along = projection * inverse * inverse * inverse / n;
     for (((out, &x), &w), &g) in grad_in.iter_mut().zip(x).zip(weight).zip(grad_out) {
         *out += inverse * w * g - along * x;
+    }
+}
+
+multiversion! {
+    /// `out = (x − mean) / √(variance + eps) · weight + bias`.
+    pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) = layer_norm_body;
+}
+
+/// Mean and 1 / √(variance + eps).
+#[inline(always)]
+fn moments<A: Arch>(x: &[f32], eps: f32) -> (f32, f32) {
+    let n = x.len() as f32;
+    let mut lanes = [0.0; LANES];
+    for chunk in x.chunks(LANES) {
+        for (sum, x) in lanes.iter_mut().zip(chunk) {
+            *sum += x;
+        }
+    }
+    let mean = reduce(lanes) / n;
+    let mut lanes = [0.0; LANES];
+    for chunk in x.chunks(LANES) {
+        for (sum, x) in lanes.iter_mut().zip(chunk) {
+            *sum = A::mul_add(x - mean, x - mean, *sum);
+        }
+    }
+    (mean, 1.0 / (reduce(lanes) / n + eps).sqrt())
+}
+
+#[inline(always)]
+fn layer_norm_body<A: Arch>(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    let (mean, inverse) = moments::<A>(x, eps);
+    for (((out, &x), &w), &b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+        *out = A::mul_add((x - mean) * inverse, w, b);
+    }
+}
+
+multiversion! {
+    /// `grad_in += ∂L/∂x` of [`layer_norm`] for `grad_out` = ∂L/∂out.
+    pub fn layer_norm_backward(x: &[f32], weight: &[f32], eps: f32, grad_out: &[f32], grad_in: &mut [f32]) = layer_norm_backward_body;
+}
+
+/// With x̂ = (x − mean) · inverse and g = grad_out · weight: inverse · (g − mean g − x̂ · mean(g · x̂)).
+#[inline(always)]
+fn layer_norm_backward_body<A: Arch>(
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    grad_out: &[f32],
+    grad_in: &mut [f32],
+) {
+    let n = x.len() as f32;
+    let (mean, inverse) = moments::<A>(x, eps);
+    let (mut sum, mut along) = (0.0, 0.0);
+    for ((&x, &w), &g) in x.iter().zip(weight).zip(grad_out) {
+        sum += w * g;
+        along += w * g * (x - mean) * inverse;
+    }
+    let (sum, along) = (sum / n, along / n);
+    for (((out, &x), &w), &g) in grad_in.iter_mut().zip(x).zip(weight).zip(grad_out) {
+        *out += inverse * (w * g - sum - (x - mean) * inverse * along);
     }
 }

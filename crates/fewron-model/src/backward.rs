@@ -5,13 +5,13 @@
 //! traced token is its own last position, with the cache before it as a constant.
 
 use crate::attention::{Past, attend_backward, window_start};
+use crate::config::Residual;
 use crate::kv_cache::KvCache;
 use crate::model::{Model, Weight};
+use crate::norm::Norm;
 use crate::rope::Rope;
 use crate::trace::Trace;
-use fewron_kernels::{
-    Pool, activate, activate_backward, log_sum_exp, matmul_transposed, rms_norm_backward,
-};
+use fewron_kernels::{Pool, activate, activate_backward, log_sum_exp, matmul_transposed};
 
 /// Where a backward pass ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +68,11 @@ impl Backward<'_> {
             if stop == Stop::Neurons(layer) {
                 break;
             }
+            let parallel = self.model.config().residual == Residual::Parallel;
+            let behind = if parallel { grad.clone() } else { Vec::new() };
             self.mlp(layer, &out.neurons[layer], &mut grad);
-            let d_out = self.post_norm_backward(layer, Half::Attention, &grad);
+            let behind = if parallel { &behind } else { &grad };
+            let d_out = self.post_norm_backward(layer, Half::Attention, behind);
             out.heads[layer] = self.output_projection(layer, &d_out);
             if stop == Stop::Heads(layer) || layer == 0 {
                 break;
@@ -101,13 +104,9 @@ impl Backward<'_> {
         matmul_transposed(model.isa(), self.pool, &model.weights(w), grad_out, grad_in);
     }
 
-    /// `grad_in += ` gradient through an RMS norm over rows as wide as `weight`.
-    fn norm_backward(&self, x: &[f32], weight: &[f32], grad_out: &[f32], grad_in: &mut [f32]) {
-        let eps = self.model.config().norm_eps;
-        let rows = x.chunks_exact(weight.len()).zip(grad_out.chunks_exact(weight.len()));
-        for ((x, out), into) in rows.zip(grad_in.chunks_exact_mut(weight.len())) {
-            rms_norm_backward(self.model.isa(), x, weight, eps, out, into);
-        }
+    /// `grad_in += ` gradient through a norm.
+    fn norm_backward(&self, x: &[f32], norm: &Norm, grad_out: &[f32], grad_in: &mut [f32]) {
+        norm.backward(self.model.isa(), x, self.model.config().norm_eps, grad_out, grad_in);
     }
 
     /// Gradient of a half block's output before its post-norm, if it has one.
@@ -127,24 +126,32 @@ impl Backward<'_> {
     fn down(&self, layer: usize, d_out: &[f32]) -> Vec<f32> {
         let (config, l) = (self.model.config(), &self.model.layers[layer]);
         let mut grad = vec![0.0; d_out.len() / config.hidden * config.intermediate];
-        l.down_proj.backward(self.model.isa(), self.pool, d_out, &mut grad);
+        l.mlp.down_proj.weights.backward(self.model.isa(), self.pool, d_out, &mut grad);
         grad
     }
 
-    /// Through act(gate)·up and the MLP's norm into the residual stream.
+    /// Through act(gate)·up, or act(up), and the MLP's norm into the residual stream.
     fn mlp(&self, layer: usize, d_post: &[f32], grad: &mut [f32]) {
-        let (model, config) = (self.model, self.model.config());
-        let (l, t) = (&model.layers[layer], &self.trace.layers[layer]);
-        let (isa, activation) = (model.isa(), config.activation);
-        let mut act = vec![0.0; t.gate.len()];
-        activate(isa, activation, &t.gate, &mut act);
-        let d_up: Vec<f32> = d_post.iter().zip(&act).map(|(d, a)| d * a).collect();
-        let mut d_gate: Vec<f32> = d_post.iter().zip(&t.up).map(|(d, u)| d * u).collect();
-        activate_backward(isa, activation, &t.gate, &mut d_gate);
+        let (isa, config) = (self.model.isa(), self.model.config());
+        let (l, t) = (&self.model.layers[layer], &self.trace.layers[layer]);
         let mut d_normed = vec![0.0; grad.len()];
-        self.transposed(&l.gate_proj, &d_gate, &mut d_normed);
-        self.transposed(&l.up_proj, &d_up, &mut d_normed);
-        self.norm_backward(&t.resid_mid, &l.mlp_norm, &d_normed, grad);
+        let mut d_up = d_post.to_vec();
+        if let Some(gate_proj) = &l.mlp.gate_proj {
+            let mut act = vec![0.0; t.gate.len()];
+            activate(isa, config.activation, &t.gate, &mut act);
+            d_up.iter_mut().zip(&act).for_each(|(d, act)| *d *= act);
+            let mut d_gate: Vec<f32> = d_post.iter().zip(&t.up).map(|(d, up)| d * up).collect();
+            activate_backward(isa, config.activation, &t.gate, &mut d_gate);
+            self.transposed(gate_proj, &d_gate, &mut d_normed);
+        } else {
+            activate_backward(isa, config.activation, &t.up, &mut d_up);
+        }
+        self.transposed(&l.mlp.up_proj, &d_up, &mut d_normed);
+        let input = match config.residual {
+            Residual::Sequential => &t.resid_mid,
+            Residual::Parallel => &t.resid_pre,
+        };
+        self.norm_backward(input, l.mlp_norm(), &d_normed, grad);
     }
 
     /// Gradients of the heads' outputs.
@@ -152,7 +159,7 @@ impl Backward<'_> {
         let config = self.model.config();
         let mut grad = vec![0.0; d_out.len() / config.hidden * config.query_width()];
         let o_proj = &self.model.layers[layer].o_proj;
-        o_proj.backward(self.model.isa(), self.pool, d_out, &mut grad);
+        o_proj.weights.backward(self.model.isa(), self.pool, d_out, &mut grad);
         grad
     }
 
@@ -163,8 +170,8 @@ impl Backward<'_> {
         let rope = &self.ropes[l.rope];
         rope.rotate_back(&mut dq);
         rope.rotate_back(&mut dk);
-        let dq = self.head_norm_backward(&t.q_pre, l.q_norm.as_deref(), dq);
-        let dk = self.head_norm_backward(&t.k_pre, l.k_norm.as_deref(), dk);
+        let dq = self.head_norm_backward(&t.q_pre, l.q_norm.as_ref(), dq);
+        let dk = self.head_norm_backward(&t.k_pre, l.k_norm.as_ref(), dk);
         let mut d_normed = vec![0.0; grad.len()];
         self.transposed(&l.q_proj, &dq, &mut d_normed);
         self.transposed(&l.k_proj, &dk, &mut d_normed);
@@ -210,7 +217,7 @@ impl Backward<'_> {
         (dq, dk, dv)
     }
 
-    fn head_norm_backward(&self, x: &[f32], norm: Option<&[f32]>, grad: Vec<f32>) -> Vec<f32> {
+    fn head_norm_backward(&self, x: &[f32], norm: Option<&Norm>, grad: Vec<f32>) -> Vec<f32> {
         let Some(norm) = norm else { return grad };
         let mut before = vec![0.0; grad.len()];
         self.norm_backward(x, norm, &grad, &mut before);

@@ -9,9 +9,11 @@ mod template;
 use std::collections::HashMap;
 
 use serde::Serialize;
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::gguf::{Gguf, GgufError};
+use crate::hf::{HfDirectory, HfError, read_object, read_text};
 use crate::tokenizer::{Specials, Tokenizer};
 
 use template::Template;
@@ -38,8 +40,10 @@ impl Message {
 pub enum ChatError {
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    #[error(transparent)]
+    HuggingFace(#[from] HfError),
     #[error(
-        "the model's chat template (tokenizer.chat_template) cannot be used: {0}; use `--raw` to send \
+        "the model's chat template cannot be used: {0}; use `--raw` to send \
          text without it"
     )]
     Template(String),
@@ -66,10 +70,36 @@ impl ChatTemplate {
     /// When the template cannot be parsed.
     pub fn from_gguf(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<Option<Self>, ChatError> {
         let source: Option<&str> = gguf.metadata().get("tokenizer.chat_template")?;
+        source.map(|source| Self::of(source, tokenizer)).transpose()
+    }
+
+    /// The template in `chat_template.jinja`, `chat_template.json` or `tokenizer_config.json`, or
+    /// `None` when the directory has none (base models). Of several the one named `default` is taken.
+    ///
+    /// # Errors
+    /// When a file is damaged, no template is the default, or it cannot be parsed.
+    pub fn from_hf(
+        directory: &HfDirectory,
+        tokenizer: &Tokenizer,
+    ) -> Result<Option<Self>, ChatError> {
+        const MAX_BYTES: u64 = 64 << 20;
+        let folder = directory.path();
+        if let Some(source) = read_text(folder, "chat_template.jinja", MAX_BYTES)? {
+            return Self::of(&source, tokenizer).map(Some);
+        }
+        for file in ["chat_template.json", "tokenizer_config.json"] {
+            let object = read_object(folder, file, MAX_BYTES)?.unwrap_or_default();
+            match object.get("chat_template") {
+                None | Some(Value::Null) => {}
+                Some(value) => return Self::of(default_template(value)?, tokenizer).map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    fn of(source: &str, tokenizer: &Tokenizer) -> Result<Self, ChatError> {
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
-        source
-            .map(|source| Self::new(source, text(tokenizer.bos()), text(tokenizer.eos())))
-            .transpose()
+        Self::new(source, text(tokenizer.bos()), text(tokenizer.eos()))
     }
 
     /// A template from its Jinja source and the texts of the BOS and EOS tokens.
@@ -127,6 +157,17 @@ impl ChatTemplate {
         let text = self.template.render(&masked, add_generation_prompt)?;
         Ok(tokenizer.encode_with(&text, Specials::Parse, |piece| disguise.undo(piece)))
     }
+}
+
+/// A template, or the default one of a list of `{"name", "template"}`.
+fn default_template(value: &Value) -> Result<&str, ChatError> {
+    let named = |entry: &&Value| entry.get("name").and_then(Value::as_str) == Some("default");
+    let source = match value {
+        Value::Array(list) => list.iter().find(named).and_then(|entry| entry.get("template")),
+        one => Some(one),
+    };
+    let none = || ChatError::Template("none of several is named default".into());
+    source.and_then(Value::as_str).ok_or_else(none)
 }
 
 fn check_roles(messages: &[Message]) -> Result<(), ChatError> {

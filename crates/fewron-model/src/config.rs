@@ -15,6 +15,39 @@ pub enum RopePairs {
     Halves,
 }
 
+/// How a residual stream is normalised before it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NormKind {
+    /// x / √(mean x² + ε) · w (arXiv 1910.07467).
+    Rms,
+    /// (x − mean) / √(variance + ε) · w + b (arXiv 1607.06450).
+    Layer,
+}
+
+/// How attention and MLP hang on the residual stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Residual {
+    /// The MLP reads what attention has written.
+    Sequential,
+    /// Both read the same normalised input, and their outputs are added together (Phi).
+    Parallel,
+}
+
+/// Which matrices have biases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Biases {
+    /// Query, key and value projections.
+    pub qkv: bool,
+    /// Output projection of attention.
+    pub attention_output: bool,
+    /// All matrices of the MLP.
+    pub mlp: bool,
+    /// Output head.
+    pub head: bool,
+}
+
 /// Attention of one layer, where layers differ.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LayerConfig {
@@ -28,10 +61,16 @@ pub struct LayerConfig {
 
 /// Shape and wiring of a model: a value, not a type for each family.
 ///
-/// One block, sequential residual stream:
+/// One block. Sequential residual stream:
 /// ```text
 /// x ─┬─ norm ─ attention ─ [post-norm] ─(+)─┬─ norm ─ MLP ─ [post-norm] ─(+)─
 ///    └──────────────────────────────────────┘└──────────────────────────────┘
+/// ```
+/// Parallel residual stream:
+/// ```text
+/// x ─┬─ norm ─┬─ attention ─(+)─(+)─
+///    │        └─ MLP ────────┘   │
+///    └───────────────────────────┘
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelConfig {
@@ -45,8 +84,13 @@ pub struct ModelConfig {
     pub kv_heads: usize,
     /// Elements of a head.
     pub head_dim: usize,
-    /// Elements of a head that RoPE rotates.
+    /// Elements of a head that RoPE rotates; 0 for none.
     pub rope_dim: usize,
+    /// Learned positions are added to the embeddings; the row of position 0 is this one (OPT: 2).
+    pub learned_positions: Option<usize>,
+    /// Divisors of the RoPE frequencies, one for each rotated pair (Llama 3), where the configuration
+    /// gives them; GGUF files have a tensor for them.
+    pub rope_factors: Option<Vec<f32>>,
     /// How RoPE pairs elements.
     pub rope_pairs: RopePairs,
     /// MLP neurons of a layer.
@@ -55,9 +99,19 @@ pub struct ModelConfig {
     pub vocab: usize,
     /// Longest context in tokens.
     pub context: usize,
-    /// ε of the RMS norms.
+    /// Norms of the residual stream.
+    pub norm: NormKind,
+    /// ε of the norms.
     pub norm_eps: f32,
-    /// Activation function of the gate.
+    /// Wiring of the block.
+    pub residual: Residual,
+    /// Whether the MLP has a gate: act(gate) · up; else act(up).
+    pub gated: bool,
+    /// Which matrices have biases.
+    pub biases: Biases,
+    /// Whether the output head is a matrix of its own, not the embeddings.
+    pub untied_head: bool,
+    /// Activation function of the MLP.
     #[serde(serialize_with = "activation_name")]
     pub activation: Activation,
     /// Factor on embeddings.
@@ -76,11 +130,12 @@ fn activation_name<S: serde::Serializer>(a: &Activation, s: S) -> Result<S::Ok, 
     s.serialize_str(match a {
         Activation::Silu => "silu",
         Activation::GeluTanh => "gelu_tanh",
+        Activation::Relu => "relu",
     })
 }
 
 /// Architectures that GGUF files may name.
-const ARCHITECTURES: &str = "llama, gemma3";
+const ARCHITECTURES: &str = "llama, gemma3, phi2, qwen2, qwen3";
 
 impl ModelConfig {
     /// Reads the configuration from a GGUF file's metadata.
@@ -90,17 +145,15 @@ impl ModelConfig {
     /// have: all name the key.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
         let keys = Keys::new(gguf)?;
-        let gemma = match keys.arch.as_str() {
-            "llama" => false,
-            "gemma3" => true,
-            other => {
-                return Err(ModelError::Unsupported {
-                    key: "general.architecture".into(),
-                    value: other.into(),
-                    supported: ARCHITECTURES.into(),
-                });
-            }
-        };
+        let arch = keys.arch.as_str();
+        if !ARCHITECTURES.split(", ").any(|known| known == arch) {
+            return Err(ModelError::Unsupported {
+                key: "general.architecture".into(),
+                value: arch.into(),
+                supported: ARCHITECTURES.into(),
+            });
+        }
+        let (gemma, phi) = (arch == "gemma3", arch == "phi2");
         keys.refuse_unknown_arithmetic()?;
         let (hidden, heads) = (keys.size("embedding_length")?, keys.size("attention.head_count")?);
         let kv_heads = keys.size_or("attention.head_count_kv", heads)?;
@@ -115,23 +168,38 @@ impl ModelConfig {
         if rope_dim > head_dim || rope_dim % 2 != 0 {
             return Err(keys.bad("rope.dimension_count", "is odd or more than the head's size"));
         }
+        let eps =
+            if phi { "attention.layer_norm_epsilon" } else { "attention.layer_norm_rms_epsilon" };
+        let has = |tensor: &str| gguf.tensor_info(tensor).is_some();
         Ok(Self {
             hidden,
             heads,
             kv_heads,
             head_dim,
             rope_dim,
-            rope_pairs: if gemma { RopePairs::Halves } else { RopePairs::Neighbours },
+            rope_factors: None,
+            learned_positions: None,
+            rope_pairs: if arch == "llama" { RopePairs::Neighbours } else { RopePairs::Halves },
             intermediate: keys.size("feed_forward_length")?,
             vocab: keys.vocab()?,
             context: keys.size("context_length")?,
-            norm_eps: keys.float("attention.layer_norm_rms_epsilon")?,
-            activation: if gemma { Activation::GeluTanh } else { Activation::Silu },
+            norm: if phi { NormKind::Layer } else { NormKind::Rms },
+            norm_eps: keys.float(eps)?,
+            residual: if phi { Residual::Parallel } else { Residual::Sequential },
+            gated: !phi,
+            biases: Biases {
+                qkv: has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias"),
+                attention_output: has("blk.0.attn_output.bias"),
+                mlp: has("blk.0.ffn_up.bias"),
+                head: has("output.bias"),
+            },
+            untied_head: has("output.weight"),
+            activation: if gemma || phi { Activation::GeluTanh } else { Activation::Silu },
             embedding_scale: if gemma { (hidden as f32).sqrt() } else { 1.0 },
             attention_scale: 1.0 / (head_dim as f32).sqrt(),
-            qk_norm: gemma,
+            qk_norm: gemma || arch == "qwen3",
             post_norm: gemma,
-            layers: if gemma { keys.gemma_layers()? } else { keys.llama_layers()? },
+            layers: if gemma { keys.gemma_layers()? } else { keys.global_layers()? },
             arch: keys.arch,
         })
     }
@@ -164,6 +232,7 @@ const KNOWN_KEYS: &[&str] = &[
     "attention.head_count_kv",
     "attention.key_length",
     "attention.value_length",
+    "attention.layer_norm_epsilon",
     "attention.layer_norm_rms_epsilon",
     "attention.sliding_window",
     "attention.sliding_window_pattern",
@@ -267,7 +336,8 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn llama_layers(&self) -> Result<Vec<LayerConfig>, ModelError> {
+    /// Layers that attend to everything.
+    fn global_layers(&self) -> Result<Vec<LayerConfig>, ModelError> {
         if self.has("attention.sliding_window") {
             return Err(ModelError::UnknownKey { key: self.key("attention.sliding_window") });
         }

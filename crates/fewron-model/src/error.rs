@@ -1,17 +1,31 @@
 //! Errors of loading and running a model.
 
 use crate::gguf::GgufError;
+use crate::hf::HfError;
 use thiserror::Error;
 
 /// What can go wrong between a file and its logits.
 #[derive(Debug, Error)]
 pub enum ModelError {
+    /// A weight that the asked type cannot hold.
+    #[error("tensor {tensor}, row {row}: {problem}")]
+    Encode {
+        /// The tensor.
+        tensor: String,
+        /// The row, from 0.
+        row: usize,
+        /// What is in the way.
+        problem: String,
+    },
     /// `FEWRON_ISA` asks for an instruction set that this processor does not have.
     #[error("FEWRON_ISA: {0}")]
     Isa(#[from] fewron_kernels::UnknownIsa),
     /// The file cannot be read as GGUF.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// The directory cannot be read as a Hugging Face model.
+    #[error(transparent)]
+    HuggingFace(#[from] HfError),
     /// A key asks for something fewron does not have.
     #[error("{key} is {value:?}, which fewron does not have (it has: {supported})")]
     Unsupported {
@@ -39,7 +53,7 @@ pub enum ModelError {
         problem: String,
     },
     /// A tensor is not there.
-    #[error("the file has no tensor {tensor}; it is incomplete or of a kind fewron does not know")]
+    #[error("the model has no tensor {tensor}; it is incomplete or of a kind fewron does not know")]
     MissingTensor {
         /// Its name.
         tensor: String,

@@ -1,15 +1,16 @@
 //! The forward pass of a batch through the blocks.
 
 use crate::attention::{kv_head, window_start};
+use crate::config::Residual;
 use crate::kv_cache::KvCache;
 use crate::mask::{Choice, MaskSource};
-use crate::model::{Layer, Model, Weight};
+use crate::model::{ByInput, Layer, Model, Weight};
+use crate::norm::Norm;
 use crate::probe::{Probe, Site};
 use crate::rope::Rope;
 use crate::session::Resume;
 use fewron_kernels::{
     Activations, AttentionScratch, KvPage, Pool, Query, activate, attend, matmul, matvec_rows,
-    rms_norm,
 };
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub(crate) struct Scratch {
     sparse: bool,
     kept: Vec<u32>,
     out: Vec<f32>,
+    /// The residual stream before attention, where the MLP reads it too.
+    before: Vec<f32>,
 }
 
 /// The past of a batch's tokens.
@@ -116,6 +119,31 @@ pub(crate) struct Pass<'a> {
 pub(crate) fn project(model: &Model, pool: &Pool, w: &Weight, x: &Activations, out: &mut Vec<f32>) {
     out.resize(x.tokens() * w.rows(), 0.0);
     matmul(model.isa(), pool, &model.weights(w), x, out);
+    if let Some(bias) = &w.bias {
+        add_bias(bias, out);
+    }
+}
+
+/// `out[i] = W[rows[i]] · x` for a single token.
+fn project_rows(
+    model: &Model,
+    pool: &Pool,
+    w: &Weight,
+    rows: &[u32],
+    x: &Activations,
+    out: &mut [f32],
+) {
+    matvec_rows(model.isa(), pool, &model.weights(w), rows, x, out);
+    if let Some(bias) = &w.bias {
+        out.iter_mut().zip(rows).for_each(|(out, &row)| *out += bias[row as usize]);
+    }
+}
+
+/// Adds a bias to each row.
+fn add_bias(bias: &[f32], rows: &mut [f32]) {
+    for row in rows.chunks_exact_mut(bias.len()) {
+        row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+    }
 }
 
 impl Pass<'_> {
@@ -131,8 +159,7 @@ impl Pass<'_> {
     pub(crate) fn blocks(&mut self, first: usize, x: &mut [f32]) {
         for layer in first..self.model.layers.len() {
             self.attention(layer, x);
-            self.attention_output(layer, x);
-            self.mlp(layer, x);
+            self.after_heads(layer, x);
             self.mlp_output(layer, x);
         }
         self.observe(Site::ResidFinal, self.model.layers.len(), x);
@@ -149,22 +176,35 @@ impl Pass<'_> {
             Resume::Heads(z) => {
                 self.scratch.z.clear();
                 self.scratch.z.extend_from_slice(z);
-                self.attention_output(layer, x);
-                self.mlp(layer, x);
+                self.after_heads(layer, x);
             }
         }
         self.mlp_output(layer, x);
         self.blocks(layer + 1, x);
     }
 
+    /// From the heads' outputs to the neurons' outputs.
+    fn after_heads(&mut self, layer: usize, x: &mut [f32]) {
+        let parallel = self.model.config().residual == Residual::Parallel;
+        let mut before = std::mem::take(&mut self.scratch.before);
+        if parallel {
+            before.clear();
+            before.extend_from_slice(x);
+        }
+        self.attention_output(layer, x);
+        self.observe(Site::ResidMid, layer, x);
+        self.mlp(layer, if parallel { &before } else { x });
+        self.scratch.before = before;
+    }
+
     /// Normalises each row of `x` and prepares it as the input of `weights`.
-    fn normed_input(&mut self, x: &[f32], norm: &[f32], weights: &[&Weight]) {
+    fn normed_input(&mut self, x: &[f32], norm: &Norm, weights: &[&Weight]) {
         let (isa, hidden) = (self.model.isa(), self.model.config().hidden);
         let eps = self.model.config().norm_eps;
         let s = &mut *self.scratch;
         s.norm.resize(x.len(), 0.0);
         self.pool.rows(&mut s.norm[..x.len()], hidden, |token, out| {
-            rms_norm(isa, &x[token * hidden..][..hidden], norm, eps, out);
+            norm.forward(isa, &x[token * hidden..][..hidden], eps, out);
         });
         s.input.set(isa, self.pool, &s.norm, hidden, weights.iter().filter_map(|w| w.layout()));
     }
@@ -184,8 +224,8 @@ impl Pass<'_> {
             (std::mem::take(&mut s.q), std::mem::take(&mut s.k), std::mem::take(&mut s.v));
         self.observe(Site::QueryPre, layer, &q);
         self.observe(Site::KeyPre, layer, &k);
-        head_norm(model, l.q_norm.as_deref(), &mut q);
-        head_norm(model, l.k_norm.as_deref(), &mut k);
+        head_norm(model, l.q_norm.as_ref(), &mut q);
+        head_norm(model, l.k_norm.as_ref(), &mut k);
         let rope = &self.ropes[l.rope];
         rope.rotate(&mut q);
         rope.rotate(&mut k);
@@ -240,8 +280,7 @@ impl Pass<'_> {
         let rows = |&head: &usize| (head * dim) as u32..((head + 1) * dim) as u32;
         let rows: Vec<u32> = heads.jobs.iter().flat_map(rows).collect();
         let mut values = vec![0.0; rows.len()];
-        let w = model.weights(&l.q_proj);
-        matvec_rows(model.isa(), self.pool, &w, &rows, &s.input, &mut values);
+        project_rows(model, self.pool, &l.q_proj, &rows, &s.input, &mut values);
         s.q.clear();
         s.q.resize(config.query_width(), 0.0);
         for (row, value) in rows.into_iter().zip(values) {
@@ -310,14 +349,24 @@ impl Pass<'_> {
     pub(crate) fn attention_output(&mut self, layer: usize, x: &mut [f32]) {
         let (model, l) = (self.model, &self.model.layers[layer]);
         let s = &mut *self.scratch;
-        s.input.set(model.isa(), self.pool, &s.z, model.config().query_width(), l.o_proj.layout());
-        s.out.resize(x.len(), 0.0);
-        l.o_proj.forward(model.isa(), self.pool, &s.input, &mut s.out);
-        self.join(Site::AttentionOut, layer, l.attn_post_norm.as_deref(), x);
+        let layout = l.o_proj.weights.layout();
+        s.input.set(model.isa(), self.pool, &s.z, model.config().query_width(), layout);
+        self.by_input(&l.o_proj, x.len());
+        self.join(Site::AttentionOut, layer, l.attn_post_norm.as_ref(), x);
+    }
+
+    /// The product of `scratch.input` into `scratch.out`, which has `len` elements.
+    fn by_input(&mut self, w: &ByInput, len: usize) {
+        let s = &mut *self.scratch;
+        s.out.resize(len, 0.0);
+        w.weights.forward(self.model.isa(), self.pool, &s.input, &mut s.out);
+        if let Some(bias) = &w.bias {
+            add_bias(bias, &mut s.out);
+        }
     }
 
     /// Observes `scratch.out`, normalises it where the model does, and adds it to `x`.
-    fn join(&mut self, site: Site, layer: usize, post_norm: Option<&[f32]>, x: &mut [f32]) {
+    fn join(&mut self, site: Site, layer: usize, post_norm: Option<&Norm>, x: &mut [f32]) {
         let out = std::mem::take(&mut self.scratch.out);
         self.observe(site, layer, &out);
         let config = self.model.config();
@@ -325,7 +374,7 @@ impl Pass<'_> {
             self.scratch.norm.resize(config.hidden, 0.0);
             let normed = &mut self.scratch.norm[..config.hidden];
             for (x, out) in x.chunks_exact_mut(config.hidden).zip(out.chunks_exact(config.hidden)) {
-                rms_norm(self.model.isa(), out, norm, config.norm_eps, normed);
+                norm.forward(self.model.isa(), out, config.norm_eps, normed);
                 x.iter_mut().zip(&*normed).for_each(|(x, y)| *x += y);
             }
         } else {
@@ -334,38 +383,39 @@ impl Pass<'_> {
         self.scratch.out = out;
     }
 
-    /// Neuron outputs of a layer into `scratch.post`.
-    pub(crate) fn mlp(&mut self, layer: usize, x: &[f32]) {
+    /// Neuron outputs of a layer into `scratch.post`; `x` is the residual stream that the MLP reads.
+    fn mlp(&mut self, layer: usize, x: &[f32]) {
         let l = &self.model.layers[layer];
-        self.observe(Site::ResidMid, layer, x);
-        self.normed_input(x, &l.mlp_norm, &[&l.gate_proj, &l.up_proj]);
+        let weights = l.mlp.gate_proj.iter().chain([&l.mlp.up_proj]);
+        self.normed_input(x, l.mlp_norm(), &weights.collect::<Vec<_>>());
         self.scratch.sparse = false;
         if self.positions.len() == 1 {
-            self.scratch.kept.clear();
-            let choice = self.masks.as_mut().map_or(Choice::Dense, |masks| {
-                masks.neurons(layer, self.first_token, &mut self.scratch.kept)
-            });
-            match choice {
+            match self.neuron_choice(layer, 0) {
                 Choice::Listed => self.listed_neurons(l),
                 Choice::ByGate => self.gated_neurons(layer, l),
-                Choice::Dense | Choice::ByOutput => {
+                choice => {
                     self.dense_neurons(layer, l);
-                    if choice == Choice::ByOutput {
-                        self.drop_neurons(layer, 0, choice);
-                    }
+                    self.drop_neurons(layer, 0, choice);
                 }
             }
         } else {
             self.dense_neurons(layer, l);
             for token in 0..self.positions.len() {
-                self.scratch.kept.clear();
-                let choice = self.masks.as_mut().map_or(Choice::Dense, |masks| {
-                    masks.neurons(layer, self.first_token + token, &mut self.scratch.kept)
-                });
+                let choice = self.neuron_choice(layer, token);
                 self.drop_neurons(layer, token, choice);
             }
         }
         self.observe_neurons(layer);
+    }
+
+    /// Asks the mask source which neurons run. Without a gate, a choice by it is one by the outputs.
+    fn neuron_choice(&mut self, layer: usize, token: usize) -> Choice {
+        self.scratch.kept.clear();
+        let Some(masks) = self.masks.as_mut() else { return Choice::Dense };
+        match masks.neurons(layer, self.first_token + token, &mut self.scratch.kept) {
+            Choice::ByGate if !self.model.config().gated => Choice::ByOutput,
+            choice => choice,
+        }
     }
 
     fn observe_neurons(&mut self, layer: usize) {
@@ -383,23 +433,36 @@ impl Pass<'_> {
         }
     }
 
-    /// act(gate) · up for every neuron.
+    /// act(gate) · up, or act(up), for every neuron.
     fn dense_neurons(&mut self, layer: usize, l: &Layer) {
-        let model = self.model;
+        let (model, activation) = (self.model, self.model.config().activation);
+        let (isa, neurons) = (model.isa(), model.config().intermediate);
         let s = &mut *self.scratch;
-        project(model, self.pool, &l.gate_proj, &s.input, &mut s.gate);
-        project(model, self.pool, &l.up_proj, &s.input, &mut s.up);
-        s.post.resize(s.gate.len(), 0.0);
-        let (neurons, gate, up) = (model.config().intermediate, &s.gate, &s.up);
-        self.pool.rows(&mut s.post, neurons, |token, post| {
-            let row = token * neurons..(token + 1) * neurons;
-            activate(model.isa(), model.config().activation, &gate[row.clone()], post);
-            post.iter_mut().zip(&up[row]).for_each(|(h, up)| *h *= up);
-        });
-        let (gate, up) = (std::mem::take(&mut s.gate), std::mem::take(&mut s.up));
-        self.observe(Site::Gate, layer, &gate);
+        project(model, self.pool, &l.mlp.up_proj, &s.input, &mut s.up);
+        s.post.resize(s.up.len(), 0.0);
+        match &l.mlp.gate_proj {
+            Some(gate_proj) => {
+                project(model, self.pool, gate_proj, &s.input, &mut s.gate);
+                let (gate, up) = (&s.gate, &s.up);
+                self.pool.rows(&mut s.post, neurons, |token, post| {
+                    let row = token * neurons..(token + 1) * neurons;
+                    activate(isa, activation, &gate[row.clone()], post);
+                    post.iter_mut().zip(&up[row]).for_each(|(h, up)| *h *= up);
+                });
+                let gate = std::mem::take(&mut s.gate);
+                self.observe(Site::Gate, layer, &gate);
+                self.scratch.gate = gate;
+            }
+            None => {
+                let up = &s.up;
+                self.pool.rows(&mut s.post, neurons, |token, post| {
+                    activate(isa, activation, &up[token * neurons..][..neurons], post);
+                });
+            }
+        }
+        let up = std::mem::take(&mut self.scratch.up);
         self.observe(Site::Up, layer, &up);
-        (self.scratch.gate, self.scratch.up) = (gate, up);
+        self.scratch.up = up;
     }
 
     /// Sets the outputs of neurons that are off to zero, for a token that ran dense.
@@ -425,18 +488,21 @@ impl Pass<'_> {
         keep_only(&s.kept, 1, &mut s.post[token * n..][..n]);
     }
 
-    /// act(gate) · up for the neurons in `kept` alone.
+    /// act(gate) · up, or act(up), for the neurons in `kept` alone.
     fn listed_neurons(&mut self, l: &Layer) {
         let (model, s) = (self.model, &mut *self.scratch);
-        let isa = model.isa();
-        let count = s.kept.len();
+        let (isa, activation, count) = (model.isa(), model.config().activation, s.kept.len());
         for buffer in [&mut s.gate, &mut s.up, &mut s.post] {
             buffer.resize(count, 0.0);
         }
-        matvec_rows(isa, self.pool, &model.weights(&l.gate_proj), &s.kept, &s.input, &mut s.gate);
-        matvec_rows(isa, self.pool, &model.weights(&l.up_proj), &s.kept, &s.input, &mut s.up);
-        activate(isa, model.config().activation, &s.gate, &mut s.post);
-        s.post.iter_mut().zip(&s.up).for_each(|(h, up)| *h *= up);
+        project_rows(model, self.pool, &l.mlp.up_proj, &s.kept, &s.input, &mut s.up);
+        if let Some(gate_proj) = &l.mlp.gate_proj {
+            project_rows(model, self.pool, gate_proj, &s.kept, &s.input, &mut s.gate);
+            activate(isa, activation, &s.gate, &mut s.post);
+            s.post.iter_mut().zip(&s.up).for_each(|(h, up)| *h *= up);
+        } else {
+            activate(isa, activation, &s.up, &mut s.post);
+        }
         s.sparse = true;
     }
 
@@ -444,14 +510,16 @@ impl Pass<'_> {
     fn gated_neurons(&mut self, layer: usize, l: &Layer) {
         let (model, s) = (self.model, &mut *self.scratch);
         let isa = model.isa();
-        project(model, self.pool, &l.gate_proj, &s.input, &mut s.gate);
+        let gate_proj =
+            l.mlp.gate_proj.as_ref().expect("chosen by the gate of an MLP that has one");
+        project(model, self.pool, gate_proj, &s.input, &mut s.gate);
         s.post.resize(s.gate.len(), 0.0);
         activate(isa, model.config().activation, &s.gate, &mut s.post);
         if let Some(masks) = self.masks.as_mut() {
             masks.select_neurons(layer, self.first_token, &s.post, &mut s.kept);
         }
         s.up.resize(s.kept.len(), 0.0);
-        matvec_rows(isa, self.pool, &model.weights(&l.up_proj), &s.kept, &s.input, &mut s.up);
+        project_rows(model, self.pool, &l.mlp.up_proj, &s.kept, &s.input, &mut s.up);
         for (index, &neuron) in s.kept.iter().enumerate() {
             // `kept` ascends, so the place written lies at or before the one read.
             s.post[index] = s.post[neuron as usize] * s.up[index];
@@ -464,24 +532,25 @@ impl Pass<'_> {
     pub(crate) fn mlp_output(&mut self, layer: usize, x: &mut [f32]) {
         let (isa, l) = (self.model.isa(), &self.model.layers[layer]);
         let s = &mut *self.scratch;
-        s.out.resize(x.len(), 0.0);
         let neurons = self.model.config().intermediate;
+        let layout = l.mlp.down_proj.weights.layout();
         if s.sparse {
-            s.input.set_sparse(isa, self.pool, &s.kept, &s.post, neurons, l.down_proj.layout());
+            s.input.set_sparse(isa, self.pool, &s.kept, &s.post, neurons, layout);
         } else {
-            s.input.set(isa, self.pool, &s.post, neurons, l.down_proj.layout());
+            s.input.set(isa, self.pool, &s.post, neurons, layout);
         }
-        l.down_proj.forward(isa, self.pool, &s.input, &mut s.out);
-        self.join(Site::MlpOut, layer, l.mlp_post_norm.as_deref(), x);
+        self.by_input(&l.mlp.down_proj, x.len());
+        self.join(Site::MlpOut, layer, l.mlp_post_norm.as_ref(), x);
     }
 }
 
-/// RMS norm of each head.
-fn head_norm(model: &Model, norm: Option<&[f32]>, x: &mut [f32]) {
+/// Norm of each head.
+fn head_norm(model: &Model, norm: Option<&Norm>, x: &mut [f32]) {
     let Some(norm) = norm else { return };
-    let mut out = vec![0.0; norm.len()];
-    for head in x.chunks_exact_mut(norm.len()) {
-        rms_norm(model.isa(), head, norm, model.config().norm_eps, &mut out);
+    let config = model.config();
+    let mut out = vec![0.0; config.head_dim];
+    for head in x.chunks_exact_mut(config.head_dim) {
+        norm.forward(model.isa(), head, config.norm_eps, &mut out);
         head.copy_from_slice(&out);
     }
 }

@@ -19,16 +19,17 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use fewron_kernels::DType;
-use memmap2::{Mmap, MmapMut};
 
 pub use error::{GgufError, GgufProblem};
 pub use index::TensorInfo;
 pub use metadata::{FromValue, Metadata};
 pub use recipe::{Change, Recipe};
+pub(crate) use requantize::encode;
 pub use requantize::{Requantize, RequantizeError};
 pub use value::{Array, Value, ValueType};
 pub use writer::{Field, Writer};
 
+use crate::mapped::Mapped;
 use index::Index;
 
 /// An open GGUF file.
@@ -38,8 +39,7 @@ use index::Index;
 #[derive(Debug)]
 pub struct Gguf {
     path: PathBuf,
-    map: Mmap,
-    from_file: bool,
+    map: Mapped,
     index: Index,
 }
 
@@ -59,8 +59,8 @@ impl Gguf {
         if about.len() == 0 {
             return Err(fail(GgufProblem::NotGguf { found: Vec::new() }));
         }
-        let map = map_file(&file).map_err(|e| fail(GgufProblem::Io(e)))?;
-        Self::from_map(path, map, true)
+        let map = Mapped::file(&file).map_err(|e| fail(GgufProblem::Io(e)))?;
+        Self::from_map(path, map)
     }
 
     /// Reads a GGUF file held in memory; `name` stands for the path in messages.
@@ -70,17 +70,15 @@ impl Gguf {
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, GgufError> {
         let path = Path::new(name);
         let io = |e| GgufError::new(path, GgufProblem::Io(e));
-        let mut map = MmapMut::map_anon(bytes.len().max(1)).map_err(io)?;
-        map[..bytes.len()].copy_from_slice(bytes);
         if bytes.is_empty() {
             return Err(GgufError::new(path, GgufProblem::NotGguf { found: Vec::new() }));
         }
-        Self::from_map(path, map.make_read_only().map_err(io)?, false)
+        Self::from_map(path, Mapped::copy(bytes).map_err(io)?)
     }
 
-    fn from_map(path: &Path, map: Mmap, from_file: bool) -> Result<Self, GgufError> {
+    fn from_map(path: &Path, map: Mapped) -> Result<Self, GgufError> {
         let index = Index::parse(&map).map_err(|p| GgufError::new(path, p))?;
-        Ok(Gguf { path: path.to_path_buf(), map, from_file, index })
+        Ok(Gguf { path: path.to_path_buf(), map, index })
     }
 
     /// The path given to [`Gguf::open`].
@@ -151,10 +149,7 @@ impl Gguf {
     /// Use it after weights have been repacked into memory of their own. A range beyond the end is
     /// cut; a refusal by the system is ignored, since nothing depends on it.
     pub fn release(&self, range: Range<usize>) {
-        let end = range.end.min(self.map.len());
-        if self.from_file && range.start < end {
-            advise_unneeded(&self.map, range.start, end - range.start);
-        }
+        self.map.release(range);
     }
 
     /// [`Gguf::release`] for the bytes of one tensor; a name not in the file is ignored.
@@ -195,25 +190,6 @@ impl TensorView<'_> {
         self.shape[1..].iter().product()
     }
 }
-
-#[allow(unsafe_code)]
-fn map_file(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: the map is private and read-only, and every read of it goes through bounds-checked
-    // slices whose content is treated as untrusted. Shrinking the file under us faults the process
-    // (documented on `Gguf`), which no in-process check can prevent.
-    unsafe { Mmap::map(file) }
-}
-
-#[cfg(unix)]
-#[allow(unsafe_code)]
-fn advise_unneeded(map: &Mmap, offset: usize, len: usize) {
-    // SAFETY: `MADV_DONTNEED` on a file mapping that was never written only drops cached pages; the
-    // next read brings the same bytes back from the file.
-    let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len) };
-}
-
-#[cfg(not(unix))]
-fn advise_unneeded(_map: &Mmap, _offset: usize, _len: usize) {}
 
 #[cfg(test)]
 mod tests;

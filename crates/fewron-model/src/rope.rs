@@ -58,6 +58,9 @@ impl Rope {
     }
 
     fn apply(&self, x: &mut [f32], direction: f32) {
+        if self.half == 0 {
+            return;
+        }
         let rows = self.table.len() / self.half;
         let width = x.len() / rows;
         for (row, table) in x.chunks_exact_mut(width).zip(self.table.chunks_exact(self.half)) {

@@ -8,7 +8,7 @@ use crate::mask::MaskSource;
 use crate::model::Model;
 use crate::probe::Probe;
 use crate::trace::Trace;
-use fewron_kernels::{Activations, KvShape, KvType, Pool, matvec_shortlist, rms_norm};
+use fewron_kernels::{Activations, KvShape, KvType, Pool, matvec_shortlist};
 use std::sync::Arc;
 
 /// Tokens of a prompt that run as one batch.
@@ -114,9 +114,9 @@ impl Session {
         self.logits.clear();
         let mut done = 0;
         for batch in tokens.chunks(BATCH) {
-            let mut x = self.embed(&model, batch);
             let start = self.position();
             let positions: Vec<usize> = (start..start + batch.len()).collect();
+            let mut x = self.embed(&model, batch, &positions);
             if let Some(probe) = probe.as_mut() {
                 probe.begin(&positions);
             }
@@ -172,7 +172,7 @@ impl Session {
         let tokens = tokens.concat();
         self.check(&tokens, positions.iter().max().map_or(0, |longest| longest + 1))?;
         let model = Arc::clone(&self.model);
-        let mut x = self.embed(&model, &tokens);
+        let mut x = self.embed(&model, &tokens, &positions);
         Pass {
             model: &model,
             pool: &self.pool,
@@ -250,13 +250,20 @@ impl Session {
         Ok(())
     }
 
-    fn embed(&self, model: &Model, tokens: &[u32]) -> Vec<f32> {
+    fn embed(&self, model: &Model, tokens: &[u32], positions: &[usize]) -> Vec<f32> {
         let config = model.config();
         let embedding = model.weights(&model.embedding);
         let mut x = vec![0.0; tokens.len() * config.hidden];
         for (&token, x) in tokens.iter().zip(x.chunks_exact_mut(config.hidden)) {
             embedding.dequantize_row(model.isa(), token as usize, x);
             x.iter_mut().for_each(|x| *x *= config.embedding_scale);
+        }
+        if let (Some(first), Some(table)) = (config.learned_positions, &model.positions) {
+            let (table, mut row) = (model.weights(table), vec![0.0; config.hidden]);
+            for (&position, x) in positions.iter().zip(x.chunks_exact_mut(config.hidden)) {
+                table.dequantize_row(model.isa(), position + first, &mut row);
+                x.iter_mut().zip(&row).for_each(|(x, row)| *x += row);
+            }
         }
         x
     }
@@ -279,7 +286,7 @@ impl Session {
         for (x, out) in
             x.chunks_exact(config.hidden).zip(self.normed.chunks_exact_mut(config.hidden))
         {
-            rms_norm(model.isa(), x, &model.output_norm, config.norm_eps, out);
+            model.output_norm.forward(model.isa(), x, config.norm_eps, out);
         }
         self.input.set(model.isa(), &self.pool, &self.normed, config.hidden, model.output.layout());
         if let (Logits::Shortlist(depth), Some(head)) = (wanted, model.split_head()) {

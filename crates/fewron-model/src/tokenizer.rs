@@ -1,4 +1,4 @@
-//! Text to tokens and back, from the vocabulary inside a GGUF file.
+//! Text to tokens and back, from the vocabulary inside a GGUF file or from `tokenizer.json`.
 //!
 //! Two kinds exist: byte-level BPE (`gpt2`: SmolLM, Llama 3, Qwen, Phi) and SentencePiece BPE
 //! (`llama`: Gemma, Llama 2, TinyLlama). Text is first cut at special tokens, then (byte-level) into
@@ -12,6 +12,7 @@ mod bpe;
 mod bytes;
 mod decode;
 mod error;
+mod hf;
 mod sentencepiece;
 mod specials;
 mod split;
@@ -26,6 +27,7 @@ pub use decode::Decoder;
 pub use error::TokenizerError;
 pub use vocab::TokenType;
 
+use hf::{Pipeline, Spelling};
 use sentencepiece::SentencePiece;
 use specials::{Piece, SpecialMatcher};
 use split::PreTokenizer;
@@ -44,6 +46,7 @@ pub enum Specials {
 enum Kind {
     ByteLevel { pre: PreTokenizer, pre_name: String, bpe: Box<BPE> },
     SentencePiece { space_prefix: bool, model: SentencePiece },
+    Pipeline(Box<Pipeline>),
 }
 
 /// The tokenizer of a model; immutable and shareable between threads.
@@ -53,7 +56,8 @@ pub struct Tokenizer {
     vocab: Vocab,
     matcher: SpecialMatcher,
     ids: SpecialIds,
-    add_bos: bool,
+    /// What a prompt starts with.
+    prefix: Vec<u32>,
 }
 
 impl Tokenizer {
@@ -113,8 +117,8 @@ impl Tokenizer {
         let ids = SpecialIds::from_metadata(meta, &vocab)?;
         let asked = meta.get("tokenizer.ggml.add_bos_token")?.unwrap_or(bos_default);
         let matcher = SpecialMatcher::new(&vocab, &ids.ends, also);
-        let add_bos = asked && ids.bos.is_some();
-        Ok(Tokenizer { kind, vocab, matcher, ids, add_bos })
+        let prefix = ids.bos.filter(|_| asked).into_iter().collect();
+        Ok(Tokenizer { kind, vocab, matcher, ids, prefix })
     }
 
     /// The tokens of `text`, without BOS.
@@ -127,8 +131,7 @@ impl Tokenizer {
     /// The tokens of a prompt: BOS where the model's file asks for it, then `text` with control
     /// tokens as plain text.
     pub fn encode_prompt(&self, text: &str) -> Vec<u32> {
-        let bos = self.ids.bos.filter(|_| self.add_bos);
-        bos.into_iter().chain(self.encode(text, Specials::Plain)).collect()
+        self.prefix.iter().copied().chain(self.encode(text, Specials::Plain)).collect()
     }
 
     /// [`Tokenizer::encode`], with `restore` applied to the text between special tokens.
@@ -139,10 +142,10 @@ impl Tokenizer {
         restore: impl Fn(&str) -> String,
     ) -> Vec<u32> {
         let mut out = Vec::new();
-        for piece in self.matcher.split(text, specials) {
+        for (at, piece) in self.matcher.split(text, specials).into_iter().enumerate() {
             match piece {
                 Piece::Token(id) => out.push(id),
-                Piece::Text(text) => self.encode_text(&restore(text), &mut out),
+                Piece::Text(text) => self.encode_text(&restore(text), at == 0, &mut out),
             }
         }
         out
@@ -153,8 +156,9 @@ impl Tokenizer {
         self.matcher.control_starts(text)
     }
 
-    fn encode_text(&self, text: &str, out: &mut Vec<u32>) {
+    fn encode_text(&self, text: &str, first: bool, out: &mut Vec<u32>) {
         match &self.kind {
+            Kind::Pipeline(pipeline) => pipeline.encode(text, first, out),
             Kind::ByteLevel { pre, bpe, .. } => pre.split(text, &mut |word| {
                 let word: String = word.bytes().map(bytes::byte_to_char).collect();
                 // The model can only fail on an unknown token, and this one has none.
@@ -178,7 +182,7 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let mut bytes = Vec::new();
         ids.iter().for_each(|&id| self.append_bytes(id, skip_special, &mut bytes));
-        let prefixed = matches!(self.kind, Kind::SentencePiece { space_prefix: true, .. });
+        let prefixed = self.spelling() == Spelling::SentencePiece { space_prefix: true };
         let bytes = bytes.strip_prefix(b" ").filter(|_| prefixed).unwrap_or(&bytes);
         String::from_utf8_lossy(bytes).into_owned()
     }
@@ -188,19 +192,29 @@ impl Tokenizer {
         Decoder::new(self, skip_special)
     }
 
+    fn spelling(&self) -> Spelling {
+        match &self.kind {
+            Kind::ByteLevel { .. } => Spelling::ByteLevel,
+            Kind::SentencePiece { space_prefix, .. } => {
+                Spelling::SentencePiece { space_prefix: *space_prefix }
+            }
+            Kind::Pipeline(pipeline) => pipeline.spelling,
+        }
+    }
+
     fn append_bytes(&self, id: u32, skip_special: bool, out: &mut Vec<u8>) {
         let (Some(text), Some(ty)) = (self.vocab.text(id), self.vocab.token_type(id)) else {
             return;
         };
-        match (ty, &self.kind) {
+        match (ty, self.spelling()) {
             (TokenType::Control | TokenType::Unknown, _) if skip_special => {}
-            (TokenType::Normal, Kind::ByteLevel { .. }) => {
+            (TokenType::Normal, Spelling::ByteLevel) => {
                 match text.chars().map(bytes::char_to_byte).collect::<Option<Vec<u8>>>() {
                     Some(bytes) => out.extend(bytes),
                     None => out.extend(text.as_bytes()),
                 }
             }
-            (TokenType::Normal, Kind::SentencePiece { .. }) => {
+            (TokenType::Normal, Spelling::SentencePiece { .. }) => {
                 out.extend(text.replace(sentencepiece::SPACE, " ").as_bytes());
             }
             (TokenType::Byte, _) => match bytes::byte_token(text) {
@@ -240,7 +254,7 @@ impl Tokenizer {
 
     /// Whether a prompt starts with BOS by the rule of the model's file.
     pub fn add_bos(&self) -> bool {
-        self.add_bos
+        !self.prefix.is_empty()
     }
 
     /// The token as the vocabulary spells it (`Ġthe`, `▁the`, `<0x0A>`), or `None` for an id
@@ -259,6 +273,10 @@ impl Tokenizer {
         match &self.kind {
             Kind::ByteLevel { pre_name, .. } => format!("byte-level BPE ({pre_name})"),
             Kind::SentencePiece { .. } => "SentencePiece BPE".to_string(),
+            Kind::Pipeline(pipeline) => match pipeline.spelling {
+                Spelling::ByteLevel => "byte-level BPE (tokenizer.json)".to_string(),
+                Spelling::SentencePiece { .. } => "SentencePiece BPE (tokenizer.json)".to_string(),
+            },
         }
     }
 }

@@ -15,16 +15,22 @@ fn tiny(name: &str) -> Gguf {
 }
 
 fn requantized(source: &Gguf, dtype: DType) -> Gguf {
+    written(source, Recipe { dtype, output: None, embedding: None })
+}
+
+fn written(source: &Gguf, recipe: Recipe) -> Gguf {
     let mut bytes = Vec::new();
-    let recipe = Recipe { dtype, output: None, embedding: None };
     let work = Requantize::new(source, recipe).unwrap();
     work.write(&mut bytes, &Pool::new(2), &mut |_| ControlFlow::Continue(())).unwrap();
-    Gguf::from_bytes(dtype.name(), &bytes).unwrap()
+    Gguf::from_bytes(recipe.dtype.name(), &bytes).unwrap()
 }
 
 fn logits(gguf: Gguf, tokens: &[u32]) -> Vec<f32> {
-    let model = Arc::new(Model::from_gguf(gguf).unwrap());
-    let mut session = Session::with_kv_type(model, Arc::new(Pool::new(2)), KvType::F32);
+    logits_of(Model::from_gguf(gguf).unwrap(), tokens)
+}
+
+fn logits_of(model: Model, tokens: &[u32]) -> Vec<f32> {
+    let mut session = Session::with_kv_type(Arc::new(model), Arc::new(Pool::new(2)), KvType::F32);
     session.forward(tokens, None, None, Logits::All).unwrap().to_vec()
 }
 
@@ -127,4 +133,17 @@ fn each_bit_less_doubles_the_error() {
     let of = |wanted| errors.iter().find(|(dtype, _)| *dtype == wanted).unwrap().1;
     use DType::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0};
     assert!([Q8_0, Q6_K, Q5_K, Q4_K, Q3_K, Q2_K].map(of).is_sorted(), "{errors:?}");
+}
+
+#[test]
+fn quantising_while_loading_equals_the_quantised_file() {
+    let tokens: Vec<u32> = (0..24).map(|i| 10 + i * 7 % 200).collect();
+    for dtype in [DType::Q8_0, DType::Q4_0, DType::Q6_K] {
+        // While loading the embedding stays in its file.
+        let recipe = Recipe { dtype, output: None, embedding: Some(DType::F32) };
+        let file = Model::from_gguf(written(&wide(), recipe)).unwrap();
+        let loaded = Model::quantized(wide().into(), recipe).unwrap();
+        assert_eq!(file.bytes_per_token(), loaded.bytes_per_token(), "{dtype}");
+        assert!(logits_of(file, &tokens) == logits_of(loaded, &tokens), "{dtype}");
+    }
 }

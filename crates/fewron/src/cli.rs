@@ -1,6 +1,7 @@
 //! The command line: arguments and help. No behaviour.
 
 mod bench;
+mod model;
 mod quantize;
 mod study;
 mod text;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use bench::BenchArgs;
+pub(crate) use model::ModelArgs;
 pub(crate) use quantize::QuantizeArgs;
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
 pub(crate) use text::{
@@ -24,8 +26,8 @@ pub(crate) use values::{KvType, Policy, Protocol};
 /// For each token fewron finds the few MLP neurons and attention heads that matter, computes only
 /// those, and measures what that costs in quality and saves in time.
 ///
-/// MODEL is a `.gguf` file, a name from `fewron models`, or `hf:org/repo[:file]`. A name is
-/// downloaded when it is first used.
+/// MODEL is a `.gguf` file, a Hugging Face directory, a name from `fewron models`, or
+/// `hf:org/repo[:file]`. A name is downloaded when it is first used.
 #[derive(Debug, Parser)]
 #[command(name = "fewron", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
@@ -127,7 +129,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
+    /// A .gguf file, a Hugging Face directory, a name from `fewron models`, or `hf:org/repo[:file]`
     pub(crate) model: String,
     /// Print everything as JSON
     #[arg(long)]

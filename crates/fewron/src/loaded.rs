@@ -8,12 +8,14 @@ use std::sync::{Arc, Once};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use fewron_kernels::DType;
 use fewron_model::chat::{ChatTemplate, Message};
-use fewron_model::gguf::Gguf;
+use fewron_model::gguf::{Gguf, Recipe};
+use fewron_model::hf::HfDirectory;
 use fewron_model::tokenizer::{Tokenizer, TokenizerError};
-use fewron_model::{Model, ModelError, Pool, Session};
+use fewron_model::{Model, ModelError, Pool, Session, Source};
 
-use crate::cli::KvType;
+use crate::cli::{KvType, ModelArgs};
 use crate::store::{self, ModelFile};
 use crate::ui;
 
@@ -29,6 +31,8 @@ pub(crate) struct Loaded {
     pub(crate) chat: Option<ChatTemplate>,
     /// Why a template that is there cannot be used.
     pub(crate) chat_problem: Option<String>,
+    /// The type that float weights were given while loading.
+    quantized: Option<DType>,
     template_note: Once,
 }
 
@@ -45,14 +49,45 @@ impl Loaded {
     /// One line that names the file, what is wrong with it and a way out. A chat template that
     /// cannot be used is an error only where it is needed.
     pub(crate) fn open(model_arg: &str) -> Result<Self> {
-        let file = store::resolve(model_arg)?;
-        let gguf = Gguf::open(&file.path)?;
-        let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|e| bad_tokenizer(&file.path, e))?;
-        let (chat, chat_problem) = match ChatTemplate::from_gguf(&gguf, &tokenizer) {
+        Self::open_as(model_arg, None)
+    }
+
+    /// As [`Self::open`], with what the arguments say about float weights.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn from_args(args: &ModelArgs) -> Result<Self> {
+        Self::open_as(&args.name, args.quantize)
+    }
+
+    fn open_as(model_arg: &str, quantize: Option<DType>) -> Result<Self> {
+        let mut file = store::resolve(model_arg)?;
+        let source = if file.path.is_dir() {
+            Source::HuggingFace(HfDirectory::open(&file.path)?)
+        } else {
+            Source::Gguf(Gguf::open(&file.path)?)
+        };
+        let tokenizer = match &source {
+            Source::Gguf(gguf) => Tokenizer::from_gguf(gguf),
+            Source::HuggingFace(directory) => Tokenizer::from_hf(directory),
+        };
+        let tokenizer = tokenizer.map_err(|e| bad_tokenizer(&file.path, e))?;
+        let chat = match &source {
+            Source::Gguf(gguf) => ChatTemplate::from_gguf(gguf, &tokenizer),
+            Source::HuggingFace(directory) => ChatTemplate::from_hf(directory, &tokenizer),
+        };
+        let (chat, chat_problem) = match chat {
             Ok(chat) => (chat, None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let model = Model::from_gguf(gguf).map_err(|e| bad_model(&file.path, e))?;
+        let model = match quantize {
+            None => Model::from_source(source),
+            Some(dtype) => {
+                file.name = format!("{} as {dtype}", file.name);
+                Model::quantized(source, Recipe { dtype, output: None, embedding: None })
+            }
+        };
+        let model = model.map_err(|e| bad_model(&file.path, e))?;
         let (tokens, vocab) = (tokenizer.vocab_size(), model.config().vocab);
         ensure!(
             tokens <= vocab,
@@ -62,7 +97,7 @@ impl Loaded {
         );
         let model = Arc::new(model);
         let template_note = Once::new();
-        Ok(Self { file, model, tokenizer, chat, chat_problem, template_note })
+        Ok(Self { file, model, tokenizer, chat, chat_problem, quantized: quantize, template_note })
     }
 
     /// The tokens of a question, ready for an answer: through the chat template, or as they are

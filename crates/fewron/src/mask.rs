@@ -72,8 +72,8 @@ impl<'a> Mask<'a> {
 
 /// Bytes of the gate projections of all layers.
 pub(crate) fn gate_bytes(loaded: &Loaded) -> usize {
-    let tensors = loaded.model.gguf().tensors();
-    tensors.filter(|t| t.name.ends_with(".ffn_gate.weight")).map(|t| t.range.len()).sum()
+    let model = &loaded.model;
+    (0..model.config().layers.len()).map(|layer| model.layer_bytes(layer).gate).sum()
 }
 
 impl MaskSource for Mask<'_> {

@@ -17,7 +17,10 @@ pub(crate) use registry::{DEFAULT_MODEL, REGISTRY};
 
 use fetch::Wanted;
 
-/// A model file on this machine.
+/// The tiny trained models of the source tree that this program was built from.
+const TINY_MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny");
+
+/// A model file or folder on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModelFile {
     /// Where it is.
@@ -33,6 +36,7 @@ impl ModelFile {
     pub(crate) fn sha256(&self) -> Result<String> {
         match &self.known_sha256 {
             Some(sha256) => Ok(sha256.clone()),
+            None if self.path.is_dir() => hash::folder_sha256(&Home::find()?, &self.path),
             None => hash::file_sha256(&Home::find()?, &self.path),
         }
     }
@@ -46,15 +50,19 @@ impl ModelFile {
 /// Finds the file that `MODEL` means, and downloads it if it is a name that is not in the cache.
 pub(crate) fn resolve(model: &str) -> Result<ModelFile> {
     let path = Path::new(model);
-    if path.is_file() {
+    if path.is_file() || path.join("config.json").is_file() {
         return Ok(ModelFile::local(path));
+    }
+    let tiny = Path::new(TINY_MODELS).join(model);
+    if model.starts_with("tiny-") && tiny.is_dir() {
+        return Ok(ModelFile::local(&tiny));
     }
     if let Some(found) = named(model, Check::Size)? {
         return Ok(found);
     }
     ensure!(
         !path.is_dir(),
-        "{model} is a folder: this version reads .gguf files, Hugging Face folders come later"
+        "{model} is a folder without config.json: name a .gguf file or a Hugging Face model folder"
     );
     let home = Home::find()?;
     if let Some(file) = home.cached_file(model)? {

@@ -38,7 +38,7 @@ fn unknown_model() {
         "error: there is no model file no/such.gguf; for a file on the Hugging Face hub write \
          hf:org/repo:file"
     );
-    assert!(line(&["inspect", "src"]).starts_with("error: src is a folder: this version reads"));
+    assert!(line(&["inspect", "src"]).starts_with("error: src is a folder without config.json"));
     assert!(line(&["pull", "hf:nonsense"]).contains("is not hf:org/repo or hf:org/repo:file.gguf"));
 }
 

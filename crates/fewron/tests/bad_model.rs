@@ -123,8 +123,8 @@ fn unknown_architecture() {
     let error = error(&Changes { text, ..Changes::default() }.apply());
     assert_eq!(
         error,
-        "general.architecture is \"mamba\", which fewron does not have (it has: llama, gemma3); \
-         `fewron models` lists models that work"
+        "general.architecture is \"mamba\", which fewron does not have (it has: llama, gemma3, phi2, \
+         qwen2, qwen3); `fewron models` lists models that work"
     );
 }
 
@@ -132,7 +132,7 @@ fn unknown_architecture() {
 fn missing_tensor() {
     let without_tensor = Some("blk.1.ffn_up.weight");
     let error = error(&Changes { without_tensor, ..Changes::default() }.apply());
-    assert!(error.starts_with("the file has no tensor blk.1.ffn_up.weight; it is incomplete"));
+    assert!(error.starts_with("the model has no tensor blk.1.ffn_up.weight; it is incomplete"));
     assert!(error.ends_with("`fewron models` lists models that work"), "{error}");
 }
 
@@ -176,7 +176,7 @@ fn a_template_that_cannot_be_used_matters_where_it_is_used() {
     assert!(run.stderr.contains("use `--raw` to send text without it"), "{}", run.stderr);
     assert_eq!(fewron(home.path(), &["generate", model, "-p", "Hi", "--raw", "-n", "3"]).code, 0);
     let run = fewron(home.path(), &["inspect", model]);
-    assert!(run.stdout.contains("chat template (tokenizer.chat_template) cannot be used"));
+    assert!(run.stdout.contains("the model's chat template cannot be used: "));
 }
 
 #[test]

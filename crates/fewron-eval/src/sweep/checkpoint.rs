@@ -50,7 +50,7 @@ pub enum CheckpointError {
 }
 
 /// One question at one point.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct PointSample {
     /// Masked steps whose greedy token is the label.
     pub(super) agree: u32,
@@ -118,7 +118,8 @@ impl Sample {
             heads: vec![vec![0; layers]; points],
             ..Sums::default()
         };
-        Self { dense, steps, points: Vec::new(), sums, activity: Vec::new() }
+        let points = vec![PointSample::default(); points];
+        Self { dense, steps, points, sums, activity: Vec::new() }
     }
 
     /// Adds what `name`'s masks keep at ratio `r`.

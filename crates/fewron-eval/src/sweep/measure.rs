@@ -5,7 +5,7 @@ use super::checkpoint::{PointSample, Sample};
 use super::{Masks, Sweep, SweepError};
 use crate::bleu::sentence_bleu;
 use fewron_model::{MaskSource, ModelError, Session};
-use fewron_sparsity::{Attribution, Kept, Recorder, Replay, Scores, select};
+use fewron_sparsity::{Attribution, Kept, Policy, Recorder, Replay, Scores, select};
 
 /// What a worker thread keeps between questions.
 pub(super) struct Worker {
@@ -41,31 +41,40 @@ pub(super) fn measure(
     }
     let scores = dense.scores(session, &worker.attribution, index as u64);
     sample.add_head_importance(sweep, &scores);
-    let ratios = sweep.config.ratios.len();
-    let points: Vec<usize> = (0..sweep.config.points()).collect();
     let mut focus_masks = Vec::new();
     let mut pending = Pending::default();
-    for points in points.chunks((FORCED_TOKENS / sample.steps).max(1)) {
-        if stop() {
-            return Ok(None);
-        }
-        let masked = force(sweep, session, &dense, points, &scores).map_err(fail)?;
-        for (&point, Masked { forced, kept, run }) in points.iter().zip(masked) {
-            let (name, r) = (point / ratios, point % ratios);
-            sample.add_kept(sweep, name, r, &kept);
-            pending.bytes += kept.iter().map(Kept::bytes).sum::<usize>();
-            pending.runs.push(run);
-            pending.forced.push(forced);
-            if r == sweep.config.focus() {
-                focus_masks.push(kept);
+    for r in 0..sweep.config.ratios.len() {
+        let mut runs = runs(sweep, &scores, r, sample.steps);
+        while !runs.is_empty() {
+            if stop() {
+                return Ok(None);
             }
-            tick();
-        }
-        if pending.is_full() {
-            pending.finish(sweep, session, &dense, &mut sample).map_err(fail)?;
+            let together = runs.len().min((FORCED_TOKENS / sample.steps).max(1));
+            let batch = runs.drain(..together).collect();
+            for Masked { names, forced, kept, run } in
+                force(session, &dense, batch).map_err(fail)?
+            {
+                pending.bytes += kept.iter().map(Kept::bytes).sum::<usize>();
+                for &name in &names {
+                    sample.add_kept(sweep, name, r, &kept);
+                    if r == sweep.config.focus() {
+                        focus_masks.push((name, kept.clone()));
+                    }
+                    tick();
+                }
+                let points = names.iter().map(|name| name * sweep.config.ratios.len() + r);
+                pending.points.push(points.collect());
+                pending.runs.push(run);
+                pending.forced.push(forced);
+            }
+            if pending.is_full() {
+                pending.finish(sweep, session, &dense, &mut sample).map_err(fail)?;
+            }
         }
     }
     pending.finish(sweep, session, &dense, &mut sample).map_err(fail)?;
+    focus_masks.sort_by_key(|(name, _)| *name);
+    let focus_masks: Vec<Vec<Kept>> = focus_masks.into_iter().map(|(_, kept)| kept).collect();
     sample.add_overlap(&focus_masks);
     Ok(Some(sample))
 }
@@ -73,53 +82,92 @@ pub(super) fn measure(
 /// Tokens of one batch of teacher-forced runs.
 const FORCED_TOKENS: usize = 128;
 
-/// A point after its teacher-forced run.
+/// What decides the masks of a run.
+enum Source<'a> {
+    Oracle(Replay),
+    Runtime(Policy<'a>),
+}
+
+impl Source<'_> {
+    fn masks(&mut self) -> &mut dyn MaskSource {
+        match self {
+            Source::Oracle(replay) => replay,
+            Source::Runtime(policy) => policy,
+        }
+    }
+}
+
+/// The runs of a ratio, with the metrics or policies (by index) that each stands for: metrics that
+/// keep the same units, as `snip` and `fisher` do for single tokens, share one.
+fn runs<'a>(
+    sweep: &'a Sweep,
+    scores: &[Scores],
+    r: usize,
+    steps: usize,
+) -> Vec<(Vec<usize>, Source<'a>)> {
+    let config = &sweep.config;
+    let ratio = config.ratios[r];
+    let mut runs: Vec<(Vec<usize>, Source)> = Vec::new();
+    match &config.masks {
+        Masks::Oracle(_) => {
+            for (name, scores) in scores.iter().enumerate() {
+                let masks = select(config.selection, scores, ratio, steps);
+                let same =
+                    |run: &&mut (_, Source)| matches!(&run.1, Source::Oracle(r) if r.0 == masks);
+                match runs.iter_mut().find(same) {
+                    Some((names, _)) => names.push(name),
+                    None => runs.push((vec![name], Source::Oracle(Replay(masks)))),
+                }
+            }
+        }
+        Masks::Runtime(policies) => {
+            for (name, &policy) in policies.iter().enumerate() {
+                let policy = sweep.policy(policy, ratio).expect("checked at the start");
+                runs.push((vec![name], Source::Runtime(policy)));
+            }
+        }
+    }
+    runs
+}
+
+/// A run after its teacher-forced part.
 struct Masked<'a> {
+    names: Vec<usize>,
     forced: Forced,
     /// By masked step.
     kept: Vec<Kept>,
     run: FreeRun<'a>,
 }
 
-/// The teacher-forced runs of some points.
+/// The teacher-forced parts of some runs.
 fn force<'a>(
-    sweep: &'a Sweep,
     session: &mut Session,
     dense: &Dense,
-    points: &[usize],
-    scores: &[Scores],
+    mut runs: Vec<(Vec<usize>, Source<'a>)>,
 ) -> Result<Vec<Masked<'a>>, ModelError> {
-    let config = &sweep.config;
-    let source = |&point: &usize| -> Box<dyn MaskSource + 'a> {
-        let (name, ratio) =
-            (point / config.ratios.len(), config.ratios[point % config.ratios.len()]);
-        match &config.masks {
-            Masks::Oracle(_) => {
-                let steps = dense.labels().len();
-                Box::new(Replay(select(config.selection, &scores[name], ratio, steps)))
-            }
-            Masks::Runtime(policies) => {
-                Box::new(sweep.policy(policies[name], ratio).expect("checked at the start"))
-            }
-        }
-    };
-    let mut masks: Vec<_> = points.iter().map(source).collect();
-    let mut recorders: Vec<Recorder> = masks.iter_mut().map(|m| Recorder::new(&mut **m)).collect();
+    let mut recorders: Vec<Recorder> =
+        runs.iter_mut().map(|(_, source)| Recorder::new(source.masks())).collect();
     let sources = recorders.iter_mut().map(|r| r as &mut dyn MaskSource).collect();
     let forced = teacher_forced(session, dense, sources)?;
     let kept: Vec<Vec<Kept>> = recorders.into_iter().map(|recorder| recorder.kept).collect();
-    let masked = forced.into_iter().zip(kept).zip(masks);
+    let masked = forced.into_iter().zip(kept).zip(runs);
     Ok(masked
-        .map(|(((forced, text), kept), masks)| {
+        .map(|(((forced, text), kept), (names, source))| {
+            let masks: Box<dyn MaskSource> = match source {
+                Source::Oracle(replay) => Box::new(replay),
+                Source::Runtime(policy) => Box::new(policy),
+            };
             let run = FreeRun::new(dense, &forced, text, masks);
-            Masked { forced, kept, run }
+            Masked { names, forced, kept, run }
         })
         .collect())
 }
 
-/// Points of a question whose free-running answers wait to be decoded as one batch.
+/// Runs of a question whose free-running answers wait to be decoded as one batch.
 #[derive(Default)]
 struct Pending<'a> {
+    /// The points that each run stands for.
+    points: Vec<Vec<usize>>,
     forced: Vec<Forced>,
     runs: Vec<FreeRun<'a>>,
     /// Size of their masks.
@@ -127,7 +175,7 @@ struct Pending<'a> {
 }
 
 impl Pending<'_> {
-    /// Whether more points would take more memory than their batch saves in time.
+    /// Whether more runs would take more memory than their batch saves in time.
     fn is_full(&self) -> bool {
         self.runs.len() >= 64 || self.bytes >= 128 << 20
     }
@@ -141,10 +189,14 @@ impl Pending<'_> {
         sample: &mut Sample,
     ) -> Result<(), ModelError> {
         finish_runs(session, sweep.text, &mut self.runs, dense.tokens.len())?;
-        for (forced, run) in self.forced.drain(..).zip(self.runs.drain(..)) {
+        let done = self.points.drain(..).zip(self.forced.drain(..)).zip(self.runs.drain(..));
+        for ((points, forced), run) in done {
             let text = text_of(sweep, &run.tokens);
             let bleu = sentence_bleu(&text, &sample.dense);
-            sample.points.push(PointSample { agree: forced.agree, kl: forced.kl, bleu, text });
+            let result = PointSample { agree: forced.agree, kl: forced.kl, bleu, text };
+            for point in points {
+                sample.points[point] = result.clone();
+            }
         }
         self.bytes = 0;
         Ok(())

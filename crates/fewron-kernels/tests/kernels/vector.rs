@@ -2,9 +2,10 @@
 
 use crate::naive::{Rng, assert_near, product};
 use fewron_kernels::{
-    Activation, Isa, activate, activate_backward, axpy, dot, kl_divergence, log_sum_exp, max,
-    rms_norm, rms_norm_backward, softmax, sum_exp,
+    Activation, Isa, activate, activate_backward, axpy, dot, kl_divergence, layer_norm,
+    layer_norm_backward, log_sum_exp, max, rms_norm, rms_norm_backward, softmax, sum_exp,
 };
+use proptest::prelude::*;
 
 /// Lengths around the widths that kernels work in.
 const LENGTHS: [usize; 16] = [1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 257, 1000];
@@ -173,12 +174,13 @@ fn kl_divergence_equals_the_formula() {
     });
 }
 
-const ACTIVATIONS: [Activation; 2] = [Activation::Silu, Activation::GeluTanh];
+/// Those that are x · σ(a logit).
+const LOGISTIC: [Activation; 2] = [Activation::Silu, Activation::GeluTanh];
 
 /// The argument of the logistic function.
 fn logit(activation: Activation, x: f64) -> f64 {
     match activation {
-        Activation::Silu => x,
+        Activation::Silu | Activation::Relu => x,
         Activation::GeluTanh => (8.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3)),
     }
 }
@@ -210,14 +212,14 @@ fn gelu_is_the_tanh_form() {
 fn activations_equal_their_formulas() {
     let x = arguments();
     for isa in Isa::available() {
-        for activation in ACTIVATIONS {
+        for activation in LOGISTIC {
             let mut out = vec![f32::NAN; x.len()];
             activate(isa, activation, &x, &mut out);
             for (&x, &out) in x.iter().zip(&out) {
                 let expected = act(activation, f64::from(x));
                 // e^-z magnifies the rounding of z by z.
                 let rounding = match activation {
-                    Activation::Silu => 0.0,
+                    Activation::Silu | Activation::Relu => 0.0,
                     Activation::GeluTanh => 3e-7 * (-logit(activation, f64::from(x))).max(0.0),
                 };
                 // Where e^-x overflows f32 the result is about x·2⁻¹²⁷ instead of less.
@@ -234,7 +236,7 @@ fn activations_equal_their_formulas() {
 fn activation_gradients_equal_finite_differences() {
     let x = arguments();
     for isa in Isa::available() {
-        for activation in ACTIVATIONS {
+        for activation in LOGISTIC {
             let mut rng = Rng::new(5);
             let outer = rng.vector(x.len());
             let mut grad = outer.clone();
@@ -297,4 +299,54 @@ fn rms_norm_gradients_equal_finite_differences() {
             assert_near(&format!("{} {at} of {len}", isa.name()), grad[at], expected, 1.0, 1e-5);
         }
     });
+}
+
+#[test]
+fn relu_and_its_gradient() {
+    for isa in Isa::available() {
+        let x = [-1.0, -0.0, 0.0, 2.5, -1e-45, 1e30];
+        let (mut out, mut grad) = ([7.0; 6], [3.0; 6]);
+        activate(isa, Activation::Relu, &x, &mut out);
+        activate_backward(isa, Activation::Relu, &x, &mut grad);
+        assert_eq!(out, [0.0, 0.0, 0.0, 2.5, 0.0, 1e30]);
+        assert_eq!(grad, [0.0, 0.0, 0.0, 3.0, 0.0, 3.0]);
+    }
+}
+
+proptest! {
+    #[test]
+    fn layer_norm_equals_its_formula_and_its_differences(len in 1usize..130, seed: u64) {
+        let mut rng = Rng::new(seed);
+        let (x, weight, bias, g) =
+            (rng.vector(len), rng.vector(len), rng.vector(len), rng.vector(len));
+        let norm = |x: &[f64]| -> Vec<f64> {
+            let n = x.len() as f64;
+            let mean = x.iter().sum::<f64>() / n;
+            let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+            let scale = 1.0 / (variance + 1e-2).sqrt();
+            x.iter()
+                .zip(weight.iter().zip(&bias))
+                .map(|(x, (&w, &b))| (x - mean) * scale * f64::from(w) + f64::from(b))
+                .collect()
+        };
+        let loss = |x: &[f64]| -> f64 {
+            norm(x).iter().zip(&g).map(|(y, &g)| y * f64::from(g)).sum()
+        };
+        let exact: Vec<f64> = f64s(&x).collect();
+        for isa in Isa::available() {
+            let (mut out, mut grad) = (vec![0.0; len], vec![0.5; len]);
+            layer_norm(isa, &x, &weight, &bias, 1e-2, &mut out);
+            layer_norm_backward(isa, &x, &weight, 1e-2, &g, &mut grad);
+            for (k, (&got, expected)) in out.iter().zip(norm(&exact)).enumerate() {
+                assert_near(&format!("{} out {k}", isa.name()), got, expected, 1.0, 2e-5);
+            }
+            for (k, &got) in grad.iter().enumerate() {
+                let (mut above, mut below) = (exact.clone(), exact.clone());
+                above[k] += 1e-5;
+                below[k] -= 1e-5;
+                let slope = (loss(&above) - loss(&below)) / 2e-5;
+                assert_near(&format!("{} grad {k}", isa.name()), got - 0.5, slope, 10.0, 2e-5);
+            }
+        }
+    }
 }

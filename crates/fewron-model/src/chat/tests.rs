@@ -97,7 +97,7 @@ fn errors_say_what_to_do() {
     );
     assert!(message("{{ nothing.at.all }}").contains("refuses these messages"));
     let broken = ChatTemplate::new("{% for %}", "", "").unwrap_err().to_string();
-    assert!(broken.contains("tokenizer.chat_template") && broken.contains("--raw"), "{broken}");
+    assert!(broken.contains("(line 1 of the template)") && broken.contains("--raw"), "{broken}");
     let role = template(TURNS).render(&[Message::new("im_end", "x")], false).unwrap_err();
     assert!(matches!(role, ChatError::UnknownRole { .. }));
 }

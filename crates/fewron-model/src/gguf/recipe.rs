@@ -58,14 +58,24 @@ impl Recipe {
         if !is_matrix(tensor) {
             return Change { from, to: from, instead_of: None };
         }
-        let wanted = match tensor.name {
+        let wanted = self.wanted(tensor.name, cols, tied);
+        let to = fitting(wanted, cols);
+        Change { from, to, instead_of: (to != wanted).then_some(wanted) }
+    }
+
+    fn wanted(&self, name: &str, cols: usize, tied: bool) -> DType {
+        match name {
             OUTPUT => self.output_type(cols),
             EMBEDDING if tied => self.output_type(cols),
             EMBEDDING => self.embedding.unwrap_or(self.dtype),
             _ => self.dtype,
-        };
-        let to = fitting(wanted, cols);
-        Change { from, to, instead_of: (to != wanted).then_some(wanted) }
+        }
+    }
+
+    /// The type of a matrix with rows of `cols` elements, in a model whose head is tied to the
+    /// embedding or not.
+    pub(crate) fn matrix(&self, name: &str, cols: usize, tied: bool) -> DType {
+        fitting(self.wanted(name, cols, tied), cols)
     }
 
     fn output_type(&self, cols: usize) -> DType {

@@ -156,9 +156,9 @@ impl<'a> Requantize<'a> {
     }
 }
 
-/// Encodes the rows from `first` on that `out` has room for; an error names the first row that has
+/// Encodes the rows of `source` from `first` on that `out` has room for; an error names the first row that has
 /// one.
-fn encode(
+pub(crate) fn encode(
     pool: &Pool,
     source: &Matrix<'_>,
     first: usize,

@@ -19,12 +19,18 @@ pub(super) struct SpecialMatcher {
     by_text: HashMap<Box<[u8]>, (u32, bool)>,
     /// Lengths in bytes of the texts that start with a byte, longest first.
     lens: Vec<Vec<usize>>,
+    /// Tokens that take the white space before or after them along.
+    strips: HashMap<u32, (bool, bool)>,
 }
 
 impl SpecialMatcher {
     /// `also` are further spellings of user-defined tokens.
     pub(super) fn new(vocab: &Vocab, ends: &[u32], also: &[(String, u32)]) -> Self {
-        let mut matcher = SpecialMatcher { by_text: HashMap::new(), lens: vec![Vec::new(); 256] };
+        let mut matcher = SpecialMatcher {
+            by_text: HashMap::new(),
+            lens: vec![Vec::new(); 256],
+            strips: HashMap::new(),
+        };
         for (id, text, ty) in vocab.iter() {
             let control = matches!(ty, TokenType::Control | TokenType::Unknown);
             if control || ty == TokenType::UserDefined {
@@ -45,6 +51,13 @@ impl SpecialMatcher {
         let Some(&first) = text.as_bytes().first() else { return };
         self.lens[usize::from(first)].push(text.len());
         self.by_text.insert(text.as_bytes().into(), (id, control));
+    }
+
+    /// Has a token take white space before or after it along.
+    pub(super) fn strip(&mut self, id: u32, before: bool, after: bool) {
+        if before || after {
+            self.strips.insert(id, (before, after));
+        }
     }
 
     /// The longest token whose text starts at byte `at`, among those that `wanted(is_control)`.
@@ -73,11 +86,17 @@ impl SpecialMatcher {
                 continue;
             };
             // A UTF-8 string matches only from one character boundary to another.
-            if start < at {
-                pieces.push(Piece::Text(&text[start..at]));
+            let (before, after) = self.strips.get(&id).copied().unwrap_or_default();
+            let piece = &text[start..at];
+            let piece = if before { piece.trim_end() } else { piece };
+            if !piece.is_empty() {
+                pieces.push(Piece::Text(piece));
             }
             pieces.push(Piece::Token(id));
             at += len;
+            if after {
+                at = text.len() - text[at..].trim_start().len();
+            }
             start = at;
         }
         if start < bytes.len() {

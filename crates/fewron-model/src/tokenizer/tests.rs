@@ -104,7 +104,9 @@ fn damaged_vocabularies_are_named() {
     assert!(message(byte_level("gpt-2", &[], &[])).contains("no tokenizer.ggml.tokens"));
     assert!(message(byte_level("gpt-2", &["a"], &["ab"])).contains("not two tokens"));
     assert!(message(byte_level("gpt-2", &["a"], &["a "])).contains("not two tokens"));
-    assert!(message(byte_level("gpt-2", &["a", "b"], &["a b"])).contains("entry 0 is \"a b\""));
+    assert!(
+        message(byte_level("gpt-2", &["a", "b"], &["a b"])).contains("merge rule 0 is \"a b\"")
+    );
     let types = |t: Vec<i32>| good().field("tokenizer.ggml.token_type", Field::I32s(t));
     assert!(message(types(vec![1, 1])).contains("has 2 entries, but tokenizer.ggml.tokens has 3"));
     assert!(message(types(vec![1, 1, 77])).contains("token 2 has type 77"));

@@ -1,4 +1,4 @@
-//! The vocabulary of a GGUF file: token texts, their types, and the ids with a meaning.
+//! The vocabulary of a model: token texts, their types, and the ids with a meaning.
 
 use crate::gguf::{Array, Metadata};
 
@@ -64,13 +64,18 @@ impl Vocab {
         if tokens.is_empty() {
             return Err(TokenizerError::MissingVocabulary { key: TOKENS });
         }
-        let mut ends = Vec::with_capacity(tokens.len());
-        let mut texts = String::new();
-        for token in tokens {
-            texts.push_str(token);
-            ends.push(texts.len());
+        Ok(Vocab::from_tokens(tokens.into_iter().zip(types)))
+    }
+
+    /// Tokens in the order of their ids.
+    pub(super) fn from_tokens<'a>(tokens: impl Iterator<Item = (&'a str, TokenType)>) -> Self {
+        let mut vocab = Vocab { texts: String::new(), ends: Vec::new(), types: Vec::new() };
+        for (text, ty) in tokens {
+            vocab.texts.push_str(text);
+            vocab.ends.push(vocab.texts.len());
+            vocab.types.push(ty);
         }
-        Ok(Vocab { texts, ends, types })
+        vocab
     }
 
     pub(super) fn len(&self) -> usize {
@@ -151,14 +156,21 @@ pub(super) struct SpecialIds {
 impl SpecialIds {
     pub(super) fn from_metadata(meta: Metadata<'_>, vocab: &Vocab) -> Result<Self, TokenizerError> {
         let read = |name: &str| special_id(meta, vocab, name);
-        let mut ids = SpecialIds {
+        let ids = SpecialIds {
             bos: read("bos")?,
             eos: read("eos")?,
             eot: read("eot")?,
             unk: read("unknown")?,
             ends: Vec::new(),
         };
-        ids.ends.extend([ids.eos, ids.eot, read("eom")?].into_iter().flatten());
+        let ends = [ids.eos, ids.eot, read("eom")?];
+        Ok(ids.complete(vocab, ends.into_iter().flatten()))
+    }
+
+    /// Adds the control tokens that end a text or turn by their names.
+    pub(super) fn complete(self, vocab: &Vocab, ends: impl Iterator<Item = u32>) -> Self {
+        let mut ids = self;
+        ids.ends.extend(ends);
         let controls = || vocab.iter().filter(|(_, _, ty)| *ty == TokenType::Control);
         ids.ends.extend(controls().filter(|(_, t, _)| END_TEXTS.contains(t)).map(|(id, _, _)| id));
         ids.ends.sort_unstable();
@@ -169,7 +181,7 @@ impl SpecialIds {
                 .min()
                 .map(|(_, id)| id);
         }
-        Ok(ids)
+        ids
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::model::ModelArgs;
 use super::text::{EngineArgs, MaskArgs};
 use super::values::{Policy, parse_ratio};
 
@@ -21,8 +22,8 @@ on the same file (`pip install llama-cpp-python` builds it from source).";
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
-    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     /// Run-time policies to measure beside the dense model
     #[arg(long, value_name = "A,B", value_delimiter = ',', help_heading = "Sparsity")]
     pub(crate) policy: Vec<Policy>,

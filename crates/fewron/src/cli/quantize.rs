@@ -53,7 +53,7 @@ const NAMES: [&str; 13] = [
     "q6_k",
 ];
 
-fn dtypes() -> impl TypedValueParser<Value = DType> {
+pub(super) fn dtypes() -> impl TypedValueParser<Value = DType> {
     PossibleValuesParser::new(NAMES).try_map(|name| {
         let mut named = NAMES.into_iter().zip(DType::ALL);
         named

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::model::ModelArgs;
 use super::values::{Metric, Policy, Protocol, Scope, Selection, parse_non_negative, parse_ratio};
 
 pub(super) const SWEEP_EXAMPLES: &str = "\
@@ -18,8 +19,8 @@ A sweep with --out that was interrupted goes on where it stopped; --restart star
 
 #[derive(Debug, Args)]
 pub(crate) struct SweepArgs {
-    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
-    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// What the masks may know
@@ -123,8 +124,8 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct AttributeArgs {
-    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
-    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// The attribution metric
@@ -164,7 +165,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
+    /// A .gguf file, a Hugging Face directory, a name from `fewron models`, or `hf:org/repo[:file]`
     #[arg(long, default_value = crate::store::DEFAULT_MODEL)]
     pub(crate) model: String,
     /// Folder for the run and its report

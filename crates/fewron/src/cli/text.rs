@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::model::ModelArgs;
 use super::values::{KvType, Policy, parse_non_negative, parse_positive, parse_ratio};
 
 pub(super) const GENERATE_EXAMPLES: &str = "\
@@ -14,8 +15,8 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
-    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) prompt: PromptArgs,
     /// System message of the chat template
@@ -136,8 +137,8 @@ Ctrl-C stops an answer, a second one leaves.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
-    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     /// System message
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
@@ -164,8 +165,8 @@ With a policy the first 32 tokens of every window are dense.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArgs {
-    /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
-    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     /// The text, `-` for stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) text_file: PathBuf,

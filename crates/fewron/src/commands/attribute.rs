@@ -19,7 +19,7 @@ use crate::ui::{self, Progress, Unit};
 
 pub(crate) fn run(args: &AttributeArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     let data = Dataset::load(&args.data.data, args.data.limit.map(NonZeroUsize::get))?;
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::from_args(&args.model)?;
     let max_new_tokens = args.data.max_new_tokens.get();
     let prompts = prompts(&loaded, &data, args.data.raw, max_new_tokens)?;
     fs::create_dir_all(&args.out)

@@ -27,7 +27,7 @@ use crate::ui::{self, Progress, Unit};
 
 pub(crate) fn run(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.check()?;
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::from_args(&args.model)?;
     let phases = phases(args, &loaded)?;
     let pool = loaded::pool(threads);
     let llama_cpp = args.vs_llama_cpp.then(|| {

@@ -28,7 +28,7 @@ Ctrl-C stops an answer.";
 pub(crate) fn run(args: &ChatArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.mask.check()?;
     let sampler = sampler(&args.sampling)?;
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::from_args(&args.model)?;
     let pool = loaded::pool(threads);
     let calibration = mask::calibration(&args.mask, &loaded, &pool)?;
     let mask = Mask::new(&args.mask, &calibration)?;

@@ -17,7 +17,7 @@ pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<
     args.mask.check()?;
     let sampler = sampler(&args.sampling)?;
     let question = question(&args.prompt)?;
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::from_args(&args.model)?;
     let prompt = loaded.prompt(&question, args.system.as_deref(), args.raw)?;
     let pool = loaded::pool(threads);
     let calibration = mask::calibration(&args.mask, &loaded, &pool)?;

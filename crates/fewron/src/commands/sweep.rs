@@ -18,7 +18,7 @@ pub(crate) fn run(args: &SweepArgs, threads: Option<NonZeroUsize>) -> Result<Out
     args.check()?;
     let data = Dataset::load(&args.data.data, args.data.limit.map(NonZeroUsize::get))?;
     let config = config(args)?;
-    let loaded = Loaded::open(&args.model)?;
+    let loaded = Loaded::from_args(&args.model)?;
     let study = Study {
         loaded: &loaded,
         config,

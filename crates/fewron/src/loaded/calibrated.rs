@@ -38,7 +38,8 @@ impl Loaded {
     }
 
     fn calibration_file(&self) -> Result<PathBuf> {
-        let name = format!("{}-{FORMAT_VERSION}.safetensors", self.sha256()?);
+        let weights = self.quantized.map_or(String::new(), |dtype| format!("-{dtype}"));
+        let name = format!("{}{weights}-{FORMAT_VERSION}.safetensors", self.sha256()?);
         Ok(Home::find()?.calibrations().join(name))
     }
 }

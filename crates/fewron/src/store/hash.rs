@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result};
@@ -72,6 +72,25 @@ pub(super) fn file_sha256(home: &Home, path: &Path) -> Result<String> {
         Remembered { path: path_text, size_bytes: meta.len(), modified_ns, sha256: sha256.clone() };
     let _ = write_whole(&memory, &serde_json::to_vec(&now)?);
     Ok(sha256)
+}
+
+/// SHA-256 of a model folder: of the names and hashes of its configuration and weights, by name.
+pub(super) fn folder_sha256(home: &Home, path: &Path) -> Result<String> {
+    let cannot = || format!("cannot read {}", path.display());
+    let entries = fs::read_dir(path).with_context(cannot)?.collect::<Result<Vec<_>, _>>();
+    let mut files: Vec<PathBuf> =
+        entries.with_context(cannot)?.iter().map(fs::DirEntry::path).collect();
+    files.retain(|file| {
+        file.extension().is_some_and(|extension| extension == "safetensors")
+            || file.file_name().is_some_and(|name| name == "config.json")
+    });
+    files.sort();
+    let mut all = Sha256::new();
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        all.update(format!("{} {name}\n", file_sha256(home, &file)?));
+    }
+    Ok(hex(&all.finalize()))
 }
 
 /// Writes a small file so that nobody ever sees half of it.

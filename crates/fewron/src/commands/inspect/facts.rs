@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use fewron_model::{BytesPerToken, ModelConfig};
 use serde::Serialize;
 
@@ -80,7 +80,8 @@ pub(super) struct Gain {
 impl Facts {
     pub(super) fn of(loaded: &Loaded) -> Result<Self> {
         let model = &loaded.model;
-        let (config, gguf) = (model.config(), model.gguf());
+        let config = model.config();
+        let gguf = model.source().gguf().context("only GGUF files can be inspected")?;
         let mut types = BTreeMap::new();
         for tensor in gguf.tensors() {
             *types.entry(tensor.type_name()).or_default() += 1;

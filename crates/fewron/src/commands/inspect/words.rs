@@ -83,6 +83,7 @@ fn block(c: &ModelConfig) -> String {
     let activation = match c.activation {
         fewron_kernels::Activation::Silu => "SiLU",
         fewron_kernels::Activation::GeluTanh => "GELU (tanh)",
+        fewron_kernels::Activation::Relu => "ReLU",
     };
     let mut norms = "RMS norm before attention and MLP".to_owned();
     if c.post_norm {

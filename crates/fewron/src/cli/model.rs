@@ -1,0 +1,18 @@
+//! Arguments that name a model.
+
+use clap::Args;
+use fewron_kernels::DType;
+
+use super::quantize::dtypes;
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// A .gguf file, a Hugging Face directory, a name from `fewron models`, or `hf:org/repo[:file]`
+    #[arg(value_name = "MODEL")]
+    pub(crate) name: String,
+    /// Quantise float weights while they are loaded, to q8_0, q4_0, q4_k or any other type of
+    /// `fewron quantize`
+    #[arg(long, value_name = "TYPE", value_parser = dtypes(), ignore_case = true)]
+    #[arg(hide_possible_values = true)]
+    pub(crate) quantize: Option<DType>,
+}
