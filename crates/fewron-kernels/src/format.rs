@@ -166,6 +166,11 @@ pub(crate) fn sub(dtype: DType) -> usize {
     with_format!(Kind::Whole(dtype), F => F::SUB)
 }
 
+/// The value of `q` that stands for 0 in a quantised type without offsets: a power of two.
+pub(crate) fn zero(dtype: DType) -> Option<f32> {
+    with_format!(Kind::Whole(dtype), F => (!F::OFFSETS).then_some(F::ZERO))
+}
+
 /// Superblocks of 256 elements in a group.
 #[inline(always)]
 const fn supers<F: Format>(lanes: usize) -> usize {

@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// Tokens that see each other.
 const WINDOW: usize = 256;
 
+/// Tokens whose whole logits are one product.
+const BATCH: usize = 32;
+
 /// Depth of the shortlist that is compared for sampling.
 const DEPTH: f32 = 11.5;
 
@@ -71,16 +74,20 @@ fn compare(session: &mut Session, window: &[u32]) -> Result<[usize; 3], Box<dyn 
     let hidden = session.model().config().hidden;
     let mut last = Residuals::default();
     session.forward(window, None, Some(&mut last), Logits::None)?;
-    for resid in last.0.chunks_exact(hidden) {
-        let exact = session.logits_of(resid, Logits::Last).to_vec();
-        let shortlist = argmax(session.logits_of(resid, Logits::Shortlist(0.0)));
-        let deep = session.logits_of(resid, Logits::Shortlist(DEPTH));
-        let chosen = argmax(&exact);
-        let least = exact[chosen as usize] - DEPTH;
-        let missed = exact.iter().zip(deep).any(|(&exact, &deep)| exact >= least && exact != deep);
-        counts[0] += 1;
-        counts[1] += usize::from(chosen != shortlist);
-        counts[2] += usize::from(missed);
+    for batch in last.0.chunks(hidden * BATCH) {
+        let exact = session.logits_of(batch, Logits::All).to_vec();
+        let rows = exact.chunks_exact(exact.len() / (batch.len() / hidden));
+        for (resid, exact) in batch.chunks_exact(hidden).zip(rows) {
+            let chosen = argmax(exact);
+            let shortlist = argmax(session.logits_of(resid, Logits::Shortlist(0.0)));
+            let deep = session.logits_of(resid, Logits::Shortlist(DEPTH));
+            let least = exact[chosen as usize] - DEPTH;
+            let missed =
+                exact.iter().zip(deep).any(|(&whole, &deep)| whole >= least && whole != deep);
+            counts[0] += 1;
+            counts[1] += usize::from(chosen != shortlist);
+            counts[2] += usize::from(missed);
+        }
     }
     Ok(counts)
 }

@@ -15,7 +15,7 @@ use super::float::Values;
 use super::{Output, TILE};
 use crate::activations::{Activations, Layout, Order, Quantized, Token};
 use crate::dtype::DType;
-use crate::format::{LANES, sub};
+use crate::format::{LANES, sub, zero};
 use crate::gemm::{Panel, Visits, products};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
@@ -38,7 +38,16 @@ pub(super) struct QuantizedRows {
     q: Piece<u8>,
     /// `[groups, tiles · 64]`.
     d: Values,
-    m: Values,
+    m: Offsets,
+}
+
+/// Offsets of groups of neurons.
+enum Offsets {
+    /// `[groups, tiles · 64]`.
+    Stored(Values),
+    /// `m = −zero·d`: formats without offsets store none here either. `zero` is a power of two, so the
+    /// product is exact wherever it is made.
+    Zero(f32),
 }
 
 /// Runs an expression with `$B` standing for the number of bits.
@@ -90,7 +99,9 @@ impl QuantizedRows {
         let row_bytes = tiles * tile_bytes(bits);
         let mut q: Piece<u8> = memory.take(neurons * row_bytes);
         let scales = neurons / group * tiles * TILE;
-        let (mut d, mut m) = (vec![0.0; scales], vec![0.0; scales]);
+        let zero = zero(down.dtype());
+        let mut d = vec![0.0; scales];
+        let mut m = vec![0.0; if zero.is_some() { 0 } else { scales }];
         let mut row = UnpackedRow::new(neurons);
         for output in 0..outputs {
             unpack(isa, down.dtype(), down.row(output), &mut row.q, &mut row.d, &mut row.m);
@@ -108,16 +119,27 @@ impl QuantizedRows {
                 }
             }
             for index in 0..neurons / group {
-                d[index * tiles * TILE + output] = row.d[index * group / SUB];
-                m[index * tiles * TILE + output] = row.m[index * group / SUB];
+                let at = index * tiles * TILE + output;
+                d[at] = row.d[index * group / SUB];
+                if zero.is_none() {
+                    m[at] = row.m[index * group / SUB];
+                }
             }
         }
-        let (d, m) = (Values::new(memory, &d), Values::new(memory, &m));
+        let d = Values::new(memory, &d);
+        let m = match zero {
+            Some(zero) => Offsets::Zero(zero),
+            None => Offsets::Stored(Values::new(memory, &m)),
+        };
         Self { neurons, tiles, group, bits, row_bytes, q, d, m }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.q.len() + self.d.bytes() + self.m.bytes()
+        let offsets = match &self.m {
+            Offsets::Stored(values) => values.bytes(),
+            Offsets::Zero(_) => 0,
+        };
+        self.q.len() + self.d.bytes() + offsets
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -136,7 +158,10 @@ impl QuantizedRows {
         let (mut d, mut m) = ([0.0; TILE], [0.0; TILE]);
         let scales = (neuron / self.group * self.tiles + tile) * TILE;
         self.d.read(scales, &mut d);
-        self.m.read(scales, &mut m);
+        match &self.m {
+            Offsets::Stored(values) => values.read(scales, &mut m),
+            Offsets::Zero(zero) => m.iter_mut().zip(&d).for_each(|(m, d)| *m = -zero * d),
+        }
         let mut ordered = [0u8; TILE];
         for four in 0..16 {
             ordered[four * 4..four * 4 + 4].copy_from_slice(&q[place(four * 4)..][..4]);
@@ -152,19 +177,35 @@ impl QuantizedRows {
         &self.q[neuron * self.row_bytes + tile * bytes..][..bytes]
     }
 
-    /// Scales or offsets of sixteen outputs of a group.
+    /// Scales and offsets of sixteen outputs of a group.
     ///
     /// # Safety
     /// The group and the sixteen must exist, and the processor have the instruction set.
     #[inline(always)]
-    unsafe fn scales<A: Arch>(&self, values: &Values, group: usize, sixteen: usize) -> A::Floats {
+    unsafe fn scales<A: Arch>(&self, group: usize, sixteen: usize) -> (A::Floats, A::Floats) {
         let start = group * self.tiles * TILE + sixteen * LANES;
         // SAFETY: passed on to the caller.
         unsafe {
-            match values {
+            let values = |values: &Values| match values {
                 Values::Half(values) => A::halves(values.as_ptr().add(start).cast()),
                 Values::Single(values) => A::floats(values.as_ptr().add(start)),
-            }
+            };
+            let d = values(&self.d);
+            let m = match &self.m {
+                Offsets::Stored(offsets) => values(offsets),
+                Offsets::Zero(zero) => A::mul(d, A::splat(-zero)),
+            };
+            (d, m)
+        }
+    }
+
+    /// Asks for the scales and offsets of a tile of a group.
+    #[inline(always)]
+    fn prefetch_scales(&self, group: usize, tile: usize) {
+        let start = (group * self.tiles + tile) * TILE;
+        self.d.prefetch(start);
+        if let Offsets::Stored(offsets) = &self.m {
+            offsets.prefetch(start);
         }
     }
 
@@ -274,9 +315,7 @@ fn sparse_bits<A: Arch, const BITS: usize>(
             let (scale, sum) = (A::splat(o.scales[group]), A::splat(o.sums[group]));
             for (index, totals) in totals.iter_mut().enumerate() {
                 if let Some(next) = next {
-                    let tile = (next * w.tiles + tiles.start + index) * TILE;
-                    w.d.prefetch(tile);
-                    w.m.prefetch(tile);
+                    w.prefetch_scales(next, tiles.start + index);
                 }
                 let at = index * tile_bytes(BITS);
                 let mut ints = [A::no_ints(); 4];
@@ -301,8 +340,7 @@ fn sparse_bits<A: Arch, const BITS: usize>(
                 }
                 for q in 0..4 {
                     let sixteen = (tiles.start + index) * 4 + q;
-                    let d = w.scales::<A>(&w.d, group, sixteen);
-                    let m = w.scales::<A>(&w.m, group, sixteen);
+                    let (d, m) = w.scales::<A>(group, sixteen);
                     let total = totals.as_mut_ptr().add(q * LANES);
                     let part = A::fma(A::to_floats(ints[q]), A::mul(d, scale), A::floats(total));
                     A::store(A::fma(m, sum, part), total);
@@ -353,9 +391,9 @@ fn fill_panels_bits<A: Arch, const BITS: usize>(
                 }
             }
             for (q, panel) in panels.iter_mut().enumerate() {
-                let sixteen = tile * 4 + q;
-                A::store(w.scales::<A>(&w.d, group, sixteen), panel.scale(group));
-                A::store(w.scales::<A>(&w.m, group, sixteen), panel.offset(group));
+                let (d, m) = w.scales::<A>(group, tile * 4 + q);
+                A::store(d, panel.scale(group));
+                A::store(m, panel.offset(group));
             }
         }
     }
