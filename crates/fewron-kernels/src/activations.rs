@@ -187,6 +187,8 @@ pub(crate) struct Quantized {
     q: Vec<u8>,
     scales: Vec<f32>,
     sums: Vec<f32>,
+    /// Elements of each vector in [`Order::Plain`] that are not 0; of no batch.
+    active: [Vec<u32>; BATCH_TOKENS - 1],
 }
 
 /// One vector, padded with zeros to whole groups of sixteen blocks.
@@ -198,6 +200,8 @@ pub(crate) struct Token<'a> {
     pub(crate) scales: &'a [f32],
     /// Sum of each block, as quantised.
     pub(crate) sums: &'a [f32],
+    /// Elements in [`Order::Plain`] that are not 0, ascending.
+    pub(crate) active: &'a [u32],
 }
 
 /// Many vectors side by side: for each block, in the order of [`Visits`], the elements of every token,
@@ -273,7 +277,12 @@ impl Quantized {
             });
             let out = &mut self.q[first * sub..][..places * sub];
             match order {
-                Order::Plain => write_bytes(input.q(token), out),
+                Order::Plain => {
+                    write_bytes(input.q(token), out);
+                    let active = &mut self.active[token];
+                    active.clear();
+                    active.extend((0..).zip(&*out).filter(|&(_, &q)| q != 0).map(|(i, _)| i));
+                }
                 Order::Lanes => to_lanes(isa, input.q(token), sub, out),
             }
         }
@@ -338,6 +347,7 @@ impl Quantized {
             q: &self.q[places.start * sub..places.end * sub],
             scales: &self.scales[places.clone()],
             sums: &self.sums[places],
+            active: &self.active[token],
         }
     }
 }

@@ -34,7 +34,9 @@ pub use attention::{AttentionScratch, KvPage, KvShape, KvType, Query, attend};
 pub use dtype::DType;
 pub use encode::EncodeError;
 pub use isa::{Isa, UnknownIsa};
-pub use matmul::{Matrix, Weights, matmul, matmul_transposed, matvec_rows, matvec_shortlist};
+pub use matmul::{
+    Margin, Matrix, Weights, matmul, matmul_transposed, matvec_rows, matvec_shortlist,
+};
 pub use memory::Memory;
 pub use neuron_major::NeuronMajor;
 pub use packed::Packed;

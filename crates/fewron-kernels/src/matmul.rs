@@ -9,6 +9,7 @@ use crate::packed::{Packed, fill_panel, row_dots};
 use crate::pool::{Pool, SharedSlice};
 use crate::unpack::{UnpackedRow, dequantize};
 use crate::vector::{dot_body, dots_body};
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Tokens that one pass over a float row serves.
@@ -59,7 +60,10 @@ impl<'a> Matrix<'a> {
     /// Writes a row as f32.
     pub fn dequantize_row(&self, isa: Isa, row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols);
-        dequantize(isa, self.dtype, self.row(row), &mut UnpackedRow::new(self.cols), out);
+        UNPACKED.with_borrow_mut(|unpacked| {
+            unpacked.fit(self.cols);
+            dequantize(isa, self.dtype, self.row(row), unpacked, out);
+        });
     }
 }
 
@@ -176,11 +180,20 @@ pub fn matvec_rows(
     }
 }
 
+/// How far under the largest product others are computed exactly: by `depth` plus `deviations`
+/// standard deviations of the approximation's error.
+#[derive(Clone, Copy, Debug)]
+pub struct Margin {
+    /// In units of the products.
+    pub depth: f32,
+    /// In standard deviations.
+    pub deviations: f32,
+}
+
 /// Products of one vector with all rows of a split matrix: exact where they come near the largest,
-/// approximate elsewhere, by the high bits alone. Returns how many are exact.
+/// approximate elsewhere, by the high bits alone. `near` becomes the list of the exact ones.
 ///
-/// Exact are the rows whose approximate product is at most `depth` plus `deviations` standard
-/// deviations of the approximation's error under the largest one. The error of a row comes from the
+/// Exact are the rows whose approximate product lies within `margin` of the largest one. The error of a row comes from the
 /// low bits it leaves out: `7.5·d` at most for each weight of Q8_0, evenly spread, so its variance is
 /// `Σ_b v·d_b²·‖x_b‖²` with `v` that of the low bits. `d_b²` is the mean over all rows.
 ///
@@ -191,10 +204,10 @@ pub fn matvec_shortlist(
     pool: &Pool,
     w: &Packed,
     x: &Activations,
-    depth: f32,
-    deviations: f32,
+    margin: Margin,
+    near: &mut Vec<u32>,
     out: &mut [f32],
-) -> usize {
+) {
     assert_eq!((x.tokens(), out.len()), (1, w.rows()));
     let x = form(w, x);
     let high = w.high_kind().expect("a split matrix");
@@ -206,10 +219,11 @@ pub fn matvec_shortlist(
     pool.split(w.rows(), LANES, |rows| {
         single_products(isa, w, high, rows, w.rows(), |row| row, x, store);
     });
-    let margin = depth + deviations * w.high_error(x);
+    let margin = margin.depth + margin.deviations * w.high_error(x);
     let least = crate::vector::max(isa, out) - margin;
-    let near: Vec<u32> =
-        out.iter().zip(0..).filter(|&(&value, _)| value >= least).map(|(_, row)| row).collect();
+    near.clear();
+    near.extend(out.iter().zip(0..).filter(|&(&value, _)| value >= least).map(|(_, row)| row));
+    let near = &near[..];
     let shared = SharedSlice::new(out);
     let store = |_, index: usize, value: f32| {
         // SAFETY: a row belongs to one thread, and none is listed twice.
@@ -227,7 +241,6 @@ pub fn matvec_shortlist(
             store,
         );
     });
-    near.len()
 }
 
 /// The inputs in the layout of packed weights.
@@ -310,14 +323,24 @@ fn float_products(
 ) {
     assert_eq!(x.cols(), w.cols, "inputs of the matrix");
     assert!(!w.dtype.is_quantized(), "quantised weights are packed first");
-    let (mut floats, mut out) = (vec![0.0; w.cols], vec![0.0; x.tokens()]);
-    for index in indices {
-        dequantize(isa, w.dtype, w.row(row(index)), &mut UnpackedRow::default(), &mut floats);
-        float_dots(isa, &floats, x, &mut out);
-        for (token, &value) in out.iter().enumerate() {
-            store(token, index, value);
+    FLOATS.with_borrow_mut(|(floats, out)| {
+        floats.resize(w.cols, 0.0);
+        out.resize(x.tokens(), 0.0);
+        for index in indices {
+            dequantize(isa, w.dtype, w.row(row(index)), &mut UnpackedRow::default(), floats);
+            float_dots(isa, floats, x, out);
+            for (token, &value) in out.iter().enumerate() {
+                store(token, index, value);
+            }
         }
-    }
+    });
+}
+
+thread_local! {
+    static UNPACKED: RefCell<UnpackedRow> = RefCell::new(UnpackedRow::default());
+
+    /// A row in single precision, and its products with a batch.
+    static FLOATS: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
 multiversion! {

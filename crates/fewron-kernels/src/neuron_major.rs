@@ -124,6 +124,19 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
+    /// The outputs of a token that lie in a tile.
+    ///
+    /// # Safety
+    /// The place must belong to one thread.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn tile(&self, token: usize, tile: usize) -> &mut [f32] {
+        let base = token * self.outputs;
+        let end = ((tile + 1) * TILE).min(self.outputs);
+        // SAFETY: passed on to the caller.
+        unsafe { self.values.range(base + tile * TILE..base + end) }
+    }
+
     /// Copies `values` to the outputs of a token from `first` on, without padding.
     ///
     /// # Safety

@@ -196,8 +196,7 @@ fn low_variances(isa: Isa, pool: &Pool, w: &Packed) -> Vec<f32> {
         let blocks = w.cols / F::SUB;
         let mut sums = vec![0.0; blocks];
         let mut squares = vec![0.0; rows.len() * blocks];
-        let indices: Vec<usize> = (0..rows.len()).collect();
-        pool.chunks(&mut squares, blocks, &indices, |index, _: &mut (), out| {
+        pool.rows(&mut squares, blocks, |index, out| {
             block_scales(isa, w, rows[index], out);
             out.iter_mut().for_each(|d| *d *= *d);
         });

@@ -181,26 +181,31 @@ impl Pool {
         });
     }
 
-    /// Calls `f(index, scratch, chunk)` for the chunks of `len` elements of `data` that `indices`
-    /// names, spread over the threads; `scratch` belongs to the thread.
+    /// As [`Self::rows`], row by row, with a scratch value that belongs to the thread; `scratch` grows
+    /// to one for each thread.
     ///
     /// # Panics
-    /// When an index appears twice or lies beyond the data.
-    pub fn chunks<T: Send, S: Default>(
+    /// When `data` is not made of whole rows.
+    pub fn rows_with<T: Send, S: Default + Send>(
         &self,
         data: &mut [T],
         len: usize,
-        indices: &[usize],
+        scratch: &mut Vec<S>,
         f: impl Fn(usize, &mut S, &mut [T]) + Sync,
     ) {
-        assert!(indices.is_sorted_by(|a, b| a < b), "each chunk belongs to one thread");
-        let shared = SharedSlice::new(data);
-        self.run(indices.len(), |claims| {
-            let mut scratch = S::default();
-            while let Some(part) = claims.claim() {
-                let index = indices[part];
-                // SAFETY: indices are distinct, so chunks do not overlap.
-                f(index, &mut scratch, unsafe { shared.range(index * len..(index + 1) * len) });
+        assert!(len > 0 && data.len().is_multiple_of(len), "data is whole rows of {len}");
+        let rows = data.len() / len;
+        if scratch.len() < self.threads() {
+            scratch.resize_with(self.threads(), S::default);
+        }
+        let (data, scratch) = (SharedSlice::new(data), SharedSlice::new(scratch));
+        self.run(rows, |claims| {
+            let own = claims.thread..claims.thread + 1;
+            // SAFETY: each thread is in the job once, and has an index of its own.
+            let [scratch] = (unsafe { scratch.range(own) }) else { unreachable!() };
+            while let Some(row) = claims.claim() {
+                // SAFETY: rows do not overlap.
+                f(row, scratch, unsafe { data.range(row * len..(row + 1) * len) });
             }
         });
     }

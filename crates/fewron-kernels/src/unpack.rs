@@ -26,6 +26,13 @@ impl UnpackedRow {
         let padded = cols.next_multiple_of(64);
         Self { q: vec![0; padded], d: vec![0.0; padded / SUB], m: vec![0.0; padded / SUB] }
     }
+
+    /// Makes room for rows of `cols` elements, if there is not enough.
+    pub(crate) fn fit(&mut self, cols: usize) {
+        if self.q.len() < cols {
+            *self = Self::new(cols);
+        }
+    }
 }
 
 multiversion! {

@@ -6,12 +6,13 @@ use fewron_kernels::Activation;
 use serde::Serialize;
 
 /// Which elements of a head RoPE rotates together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RopePairs {
     /// Neighbours (2i, 2i + 1): `llama` GGUF files.
     Neighbours,
     /// Halves (i, i + d/2): Gemma, Hugging Face files.
+    #[default]
     Halves,
 }
 

@@ -12,6 +12,7 @@ use crate::session::Resume;
 use fewron_kernels::{
     Activations, AttentionScratch, KvPage, Pool, Query, activate, attend, matmul, matvec_rows,
 };
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Tokens whose queries of one head are one piece of work.
@@ -34,6 +35,11 @@ pub(crate) struct Scratch {
     sparse: bool,
     kept: Vec<u32>,
     out: Vec<f32>,
+    chosen: ChosenHeads,
+    /// Rows of the query projection that run, and their products.
+    query_rows: Vec<u32>,
+    query_values: Vec<f32>,
+    attention: Vec<AttentionScratch>,
     /// The residual stream before attention, where the MLP reads it too.
     before: Vec<f32>,
 }
@@ -93,11 +99,18 @@ impl Texts<'_> {
 }
 
 /// The heads of a layer that run.
+#[derive(Default)]
 struct ChosenHeads {
     /// Ascending `token · heads + head`.
     jobs: Vec<usize>,
     /// Tokens whose heads are chosen by their outputs.
     by_output: Vec<usize>,
+    /// The jobs in the order in which they are done, as many as [`TOKENS_OF_A_HEAD`] at a time, and
+    /// where each such piece of work begins and ends.
+    order: Vec<usize>,
+    pieces: Vec<Range<usize>>,
+    /// What they give, piece after piece.
+    out: Vec<f32>,
 }
 
 /// One batch on its way through the blocks.
@@ -198,7 +211,12 @@ impl Pass<'_> {
     }
 
     /// Normalises each row of `x` and prepares it as the input of `weights`.
-    fn normed_input(&mut self, x: &[f32], norm: &Norm, weights: &[&Weight]) {
+    fn normed_input<'w>(
+        &mut self,
+        x: &[f32],
+        norm: &Norm,
+        weights: impl IntoIterator<Item = &'w Weight>,
+    ) {
         let (isa, hidden) = (self.model.isa(), self.model.config().hidden);
         let eps = self.model.config().norm_eps;
         let s = &mut *self.scratch;
@@ -206,7 +224,13 @@ impl Pass<'_> {
         self.pool.rows(&mut s.norm[..x.len()], hidden, |token, out| {
             norm.forward(isa, &x[token * hidden..][..hidden], eps, out);
         });
-        s.input.set(isa, self.pool, &s.norm, hidden, weights.iter().filter_map(|w| w.layout()));
+        s.input.set(
+            isa,
+            self.pool,
+            &s.norm,
+            hidden,
+            weights.into_iter().filter_map(Weight::layout),
+        );
     }
 
     /// Head outputs of a layer into `scratch.z`, with the heads that are off set to zero.
@@ -214,8 +238,9 @@ impl Pass<'_> {
         let model = self.model;
         let l = &model.layers[layer];
         self.observe(Site::ResidPre, layer, x);
-        self.normed_input(x, &l.attn_norm, &[&l.q_proj, &l.k_proj, &l.v_proj]);
-        let heads = self.choose_heads(layer);
+        self.normed_input(x, &l.attn_norm, [&l.q_proj, &l.k_proj, &l.v_proj]);
+        let mut heads = std::mem::take(&mut self.scratch.chosen);
+        self.choose_heads(layer, &mut heads);
         self.queries(l, &heads);
         let s = &mut *self.scratch;
         project(model, self.pool, &l.k_proj, &s.input, &mut s.k);
@@ -224,8 +249,9 @@ impl Pass<'_> {
             (std::mem::take(&mut s.q), std::mem::take(&mut s.k), std::mem::take(&mut s.v));
         self.observe(Site::QueryPre, layer, &q);
         self.observe(Site::KeyPre, layer, &k);
-        head_norm(model, l.q_norm.as_ref(), &mut q);
-        head_norm(model, l.k_norm.as_ref(), &mut k);
+        let buffer = &mut self.scratch.norm;
+        head_norm(model, l.q_norm.as_ref(), buffer, &mut q);
+        head_norm(model, l.k_norm.as_ref(), buffer, &mut k);
         let rope = &self.ropes[l.rope];
         rope.rotate(&mut q);
         rope.rotate(&mut k);
@@ -233,7 +259,8 @@ impl Pass<'_> {
         self.observe(Site::Key, layer, &k);
         self.observe(Site::Value, layer, &v);
         self.texts.extend(layer, &k, &v);
-        self.heads(layer, &heads, &q, &k, &v);
+        self.heads(layer, &mut heads, &q, &k, &v);
+        self.scratch.chosen = heads;
         (self.scratch.q, self.scratch.k, self.scratch.v) = (q, k, v);
         let z = std::mem::take(&mut self.scratch.z);
         self.observe(Site::HeadOutput, layer, &z);
@@ -241,12 +268,10 @@ impl Pass<'_> {
     }
 
     /// Asks the mask source which heads run.
-    fn choose_heads(&mut self, layer: usize) -> ChosenHeads {
+    fn choose_heads(&mut self, layer: usize, chosen: &mut ChosenHeads) {
         let heads = self.model.config().heads;
-        let mut chosen = ChosenHeads {
-            jobs: Vec::with_capacity(self.positions.len() * heads),
-            by_output: Vec::new(),
-        };
+        chosen.jobs.clear();
+        chosen.by_output.clear();
         for token in 0..self.positions.len() {
             let all = token * heads..(token + 1) * heads;
             self.scratch.kept.clear();
@@ -265,7 +290,6 @@ impl Pass<'_> {
                 }
             }
         }
-        chosen
     }
 
     /// Queries into `scratch.q`; for a single token only those of the heads that run, the others are
@@ -278,18 +302,20 @@ impl Pass<'_> {
         }
         let dim = config.head_dim;
         let rows = |&head: &usize| (head * dim) as u32..((head + 1) * dim) as u32;
-        let rows: Vec<u32> = heads.jobs.iter().flat_map(rows).collect();
-        let mut values = vec![0.0; rows.len()];
-        project_rows(model, self.pool, &l.q_proj, &rows, &s.input, &mut values);
+        s.query_rows.clear();
+        s.query_rows.extend(heads.jobs.iter().flat_map(rows));
+        s.query_values.resize(s.query_rows.len(), 0.0);
+        let values = &mut s.query_values;
+        project_rows(model, self.pool, &l.q_proj, &s.query_rows, &s.input, values);
         s.q.clear();
         s.q.resize(config.query_width(), 0.0);
-        for (row, value) in rows.into_iter().zip(values) {
+        for (&row, &value) in s.query_rows.iter().zip(&*values) {
             s.q[row as usize] = value;
         }
     }
 
     /// Computes the heads that run; the others' outputs are zero.
-    fn heads(&mut self, layer: usize, chosen: &ChosenHeads, q: &[f32], k: &[f32], v: &[f32]) {
+    fn heads(&mut self, layer: usize, chosen: &mut ChosenHeads, q: &[f32], k: &[f32], v: &[f32]) {
         let config = self.model.config();
         let (dim, width, kv) = (config.head_dim, config.query_width(), config.kv_width());
         self.scratch.z.clear();
@@ -312,25 +338,33 @@ impl Pass<'_> {
             Query { q: &q[job * dim..][..dim], first, last, own }
         };
         // Tokens of one text share the reading of its pages, head by head.
-        let mut jobs = chosen.jobs.clone();
-        jobs.sort_by_key(|job| job % config.heads);
+        let ChosenHeads { jobs, order, pieces, out, .. } = chosen;
+        order.clear();
+        order.extend_from_slice(jobs);
+        order.sort_unstable_by_key(|job| (job % config.heads, *job));
         let pages = |job: &usize| (job % config.heads, texts.owner(job / config.heads));
-        let together = jobs.chunk_by(|a, b| pages(a) == pages(b));
-        let items: Vec<&[usize]> = together.flat_map(|j| j.chunks(TOKENS_OF_A_HEAD)).collect();
-        let most = items.iter().map(|jobs| jobs.len()).max().unwrap_or(1);
-        let indices: Vec<usize> = (0..items.len()).collect();
-        let mut out = vec![0.0; items.len() * most * dim];
-        let run = |item: usize, scratch: &mut AttentionScratch, z: &mut [f32]| {
-            let jobs = items[item];
-            let queries: Vec<Query> = jobs.iter().map(query).collect();
+        pieces.clear();
+        for together in order.chunk_by(|a, b| pages(a) == pages(b)) {
+            for piece in together.chunks(TOKENS_OF_A_HEAD) {
+                let start = pieces.last().map_or(0, |last: &Range<usize>| last.end);
+                pieces.push(start..start + piece.len());
+            }
+        }
+        let most = pieces.iter().map(Range::len).max().unwrap_or(1);
+        out.resize(pieces.len() * most * dim, 0.0);
+        let run = |piece: usize, scratch: &mut AttentionScratch, z: &mut [f32]| {
+            let jobs = &order[pieces[piece].clone()];
+            let queries: [Query; TOKENS_OF_A_HEAD] =
+                std::array::from_fn(|index| query(&jobs[index.min(jobs.len() - 1)]));
+            let queries = &queries[..jobs.len()];
             let (token, head) = (jobs[0] / config.heads, jobs[0] % config.heads);
             let (pages, head) = (texts.layer(layer, token), kv_head(config, head));
             let z = &mut z[..jobs.len() * dim];
-            attend(isa, shape, pages, head, config.attention_scale, &queries, scratch, z);
+            attend(isa, shape, pages, head, config.attention_scale, queries, scratch, z);
         };
-        self.pool.chunks(&mut out, most * dim, &indices, run);
-        for (jobs, out) in items.iter().zip(out.chunks_exact(most * dim)) {
-            for (&job, z) in jobs.iter().zip(out.chunks_exact(dim)) {
+        self.pool.rows_with(out, most * dim, &mut self.scratch.attention, run);
+        for (piece, out) in pieces.iter().zip(out.chunks_exact(most * dim)) {
+            for (&job, z) in order[piece.clone()].iter().zip(out.chunks_exact(dim)) {
                 self.scratch.z[job * dim..][..dim].copy_from_slice(z);
             }
         }
@@ -387,7 +421,7 @@ impl Pass<'_> {
     fn mlp(&mut self, layer: usize, x: &[f32]) {
         let l = &self.model.layers[layer];
         let weights = l.mlp.gate_proj.iter().chain([&l.mlp.up_proj]);
-        self.normed_input(x, l.mlp_norm(), &weights.collect::<Vec<_>>());
+        self.normed_input(x, l.mlp_norm(), weights);
         self.scratch.sparse = false;
         if self.positions.len() == 1 {
             match self.neuron_choice(layer, 0) {
@@ -545,13 +579,14 @@ impl Pass<'_> {
 }
 
 /// Norm of each head.
-fn head_norm(model: &Model, norm: Option<&Norm>, x: &mut [f32]) {
+fn head_norm(model: &Model, norm: Option<&Norm>, buffer: &mut Vec<f32>, x: &mut [f32]) {
     let Some(norm) = norm else { return };
     let config = model.config();
-    let mut out = vec![0.0; config.head_dim];
+    buffer.resize(buffer.len().max(config.head_dim), 0.0);
+    let out = &mut buffer[..config.head_dim];
     for head in x.chunks_exact_mut(config.head_dim) {
-        norm.forward(model.isa(), head, config.norm_eps, &mut out);
-        head.copy_from_slice(&out);
+        norm.forward(model.isa(), head, config.norm_eps, out);
+        head.copy_from_slice(out);
     }
 }
 

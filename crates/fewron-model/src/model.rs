@@ -297,9 +297,12 @@ impl Model {
         &self.layers[layer].mlp.down_proj.weights
     }
 
-    /// Rotations of a batch's positions, one for each kind: see [`Layer::rope`].
-    pub(crate) fn ropes(&self, positions: &[usize]) -> Vec<Rope> {
-        self.rope_kinds.iter().map(|kind| Rope::new(&self.config, kind, positions)).collect()
+    /// Makes `ropes` the rotations of a batch's positions, one for each kind: see [`Layer::rope`].
+    pub(crate) fn set_ropes(&self, ropes: &mut Vec<Rope>, positions: &[usize]) {
+        ropes.resize_with(self.rope_kinds.len(), Rope::default);
+        for (rope, kind) in ropes.iter_mut().zip(&self.rope_kinds) {
+            rope.set(&self.config, kind, positions);
+        }
     }
 
     pub(crate) fn weights<'a>(&'a self, weight: &'a Weight) -> Weights<'a> {

@@ -25,6 +25,7 @@ impl RopeKind {
 }
 
 /// Cosines and sines for a batch of positions.
+#[derive(Default)]
 pub(crate) struct Rope {
     pairs: RopePairs,
     half: usize,
@@ -34,17 +35,15 @@ pub(crate) struct Rope {
 }
 
 impl Rope {
-    pub(crate) fn new(config: &ModelConfig, kind: &RopeKind, positions: &[usize]) -> Self {
-        let table = positions
-            .iter()
-            .flat_map(|&position| {
-                let position = position as f32 * kind.scale;
-                let angles = kind.frequencies.iter().map(move |f| position * f);
-                angles.map(f32::sin_cos).map(|(s, c)| (c, s))
-            })
-            .collect();
-        let half = kind.frequencies.len();
-        Self { pairs: config.rope_pairs, half, head_dim: config.head_dim, table }
+    pub(crate) fn set(&mut self, config: &ModelConfig, kind: &RopeKind, positions: &[usize]) {
+        (self.pairs, self.head_dim) = (config.rope_pairs, config.head_dim);
+        self.half = kind.frequencies.len();
+        self.table.clear();
+        self.table.extend(positions.iter().flat_map(|&position| {
+            let position = position as f32 * kind.scale;
+            let angles = kind.frequencies.iter().map(move |f| position * f);
+            angles.map(f32::sin_cos).map(|(s, c)| (c, s))
+        }));
     }
 
     /// Rotates every head of each row of `x`, shape `[positions, heads · head_dim]`.

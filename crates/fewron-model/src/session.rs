@@ -7,8 +7,9 @@ use crate::kv_cache::KvCache;
 use crate::mask::MaskSource;
 use crate::model::Model;
 use crate::probe::Probe;
+use crate::rope::Rope;
 use crate::trace::Trace;
-use fewron_kernels::{Activations, KvShape, KvType, Pool, matvec_shortlist};
+use fewron_kernels::{Activations, KvShape, KvType, Margin, Pool, matvec_shortlist};
 use std::sync::Arc;
 
 /// Tokens of a prompt that run as one batch.
@@ -48,8 +49,14 @@ pub struct Session {
     cache: KvCache,
     scratch: Scratch,
     input: Activations,
+    positions: Vec<usize>,
+    ropes: Vec<Rope>,
+    /// The residual stream of a batch.
+    x: Vec<f32>,
     normed: Vec<f32>,
     logits: Vec<f32>,
+    /// Rows of the head's shortlist.
+    near: Vec<u32>,
 }
 
 impl Session {
@@ -69,8 +76,12 @@ impl Session {
             cache,
             scratch: Scratch::default(),
             input: Activations::default(),
+            positions: Vec::new(),
+            ropes: Vec::new(),
+            x: Vec::new(),
             normed: Vec::new(),
             logits: Vec::new(),
+            near: Vec::new(),
         }
     }
 
@@ -115,18 +126,20 @@ impl Session {
         let mut done = 0;
         for batch in tokens.chunks(BATCH) {
             let start = self.position();
-            let positions: Vec<usize> = (start..start + batch.len()).collect();
-            let mut x = self.embed(&model, batch, &positions);
+            self.positions.clear();
+            self.positions.extend(start..start + batch.len());
+            self.begin(&model, batch);
+            let mut x = std::mem::take(&mut self.x);
             if let Some(probe) = probe.as_mut() {
-                probe.begin(&positions);
+                probe.begin(&self.positions);
             }
             Pass {
                 model: &model,
                 pool: &self.pool,
                 texts: Texts::Append(&mut self.cache),
                 scratch: &mut self.scratch,
-                positions: &positions,
-                ropes: &model.ropes(&positions),
+                positions: &self.positions,
+                ropes: &self.ropes,
                 first_token: done,
                 // Reborrowed for this batch alone.
                 masks: masks.as_mut().map(|m| &mut **m as &mut dyn MaskSource),
@@ -141,6 +154,7 @@ impl Session {
                 }
                 _ => {}
             }
+            self.x = x;
         }
         Ok(&self.logits)
     }
@@ -163,23 +177,25 @@ impl Session {
         masks: Option<&mut dyn MaskSource>,
     ) -> Result<&[f32], ModelError> {
         assert_eq!(texts.len(), tokens.len(), "a list of tokens for each text");
-        let (mut positions, mut owners) = (Vec::new(), Vec::new());
+        let mut owners = Vec::new();
+        self.positions.clear();
         for (owner, (text, tokens)) in texts.iter().zip(tokens).enumerate() {
             let start = text.position();
-            positions.extend(start..start + tokens.len());
-            owners.resize(positions.len(), owner);
+            self.positions.extend(start..start + tokens.len());
+            owners.resize(self.positions.len(), owner);
         }
         let tokens = tokens.concat();
-        self.check(&tokens, positions.iter().max().map_or(0, |longest| longest + 1))?;
+        self.check(&tokens, self.positions.iter().max().map_or(0, |longest| longest + 1))?;
         let model = Arc::clone(&self.model);
-        let mut x = self.embed(&model, &tokens, &positions);
+        self.begin(&model, &tokens);
+        let mut x = std::mem::take(&mut self.x);
         Pass {
             model: &model,
             pool: &self.pool,
             texts: Texts::Several(texts, &owners),
             scratch: &mut self.scratch,
-            positions: &positions,
-            ropes: &model.ropes(&positions),
+            positions: &self.positions,
+            ropes: &self.ropes,
             first_token: 0,
             masks: masks.map(|masks| masks as &mut dyn MaskSource),
             probe: None,
@@ -187,6 +203,7 @@ impl Session {
         .blocks(0, &mut x);
         self.logits.clear();
         self.push_logits(&model, &x, Logits::All);
+        self.x = x;
         Ok(&self.logits)
     }
 
@@ -209,16 +226,18 @@ impl Session {
             Resume::Heads(z) => (z.len() / config.query_width(), &l.resid_pre),
         };
         let mut x = resid[token * config.hidden..][..config.hidden].repeat(count);
-        let positions = vec![trace.positions[token]; count];
+        self.positions.clear();
+        self.positions.resize(count, trace.positions[token]);
+        model.set_ropes(&mut self.ropes, &self.positions);
         let mut record = Trace::new(config);
-        record.begin(&positions);
+        record.begin(&self.positions);
         let mut pass = Pass {
             model: &model,
             pool: &self.pool,
             texts: Texts::Alternatives(&self.cache),
             scratch: &mut self.scratch,
-            positions: &positions,
-            ropes: &model.ropes(&positions),
+            positions: &self.positions,
+            ropes: &self.ropes,
             first_token: 0,
             masks: None,
             probe: Some(&mut record),
@@ -233,7 +252,9 @@ impl Session {
     /// traced token, for every layer at once: design §1. `logits` and `labels` belong to the
     /// trace's tokens. The past of a token is a constant.
     pub fn backward(&self, trace: &Trace, logits: &[f32], labels: &[u32], stop: Stop) -> Gradients {
-        let ropes = &self.model.ropes(&trace.positions);
+        let mut ropes = Vec::new();
+        self.model.set_ropes(&mut ropes, &trace.positions);
+        let ropes = &ropes;
         Backward { model: &self.model, pool: &self.pool, cache: &self.cache, ropes, trace }
             .run(logits, labels, stop)
     }
@@ -250,22 +271,25 @@ impl Session {
         Ok(())
     }
 
-    fn embed(&self, model: &Model, tokens: &[u32], positions: &[usize]) -> Vec<f32> {
+    /// Prepares the batch at `positions`: rotations, and the embeddings of its tokens in `x`.
+    fn begin(&mut self, model: &Model, tokens: &[u32]) {
         let config = model.config();
+        model.set_ropes(&mut self.ropes, &self.positions);
         let embedding = model.weights(&model.embedding);
-        let mut x = vec![0.0; tokens.len() * config.hidden];
-        for (&token, x) in tokens.iter().zip(x.chunks_exact_mut(config.hidden)) {
+        self.x.resize(tokens.len() * config.hidden, 0.0);
+        for (&token, x) in tokens.iter().zip(self.x.chunks_exact_mut(config.hidden)) {
             embedding.dequantize_row(model.isa(), token as usize, x);
             x.iter_mut().for_each(|x| *x *= config.embedding_scale);
         }
         if let (Some(first), Some(table)) = (config.learned_positions, &model.positions) {
-            let (table, mut row) = (model.weights(table), vec![0.0; config.hidden]);
-            for (&position, x) in positions.iter().zip(x.chunks_exact_mut(config.hidden)) {
-                table.dequantize_row(model.isa(), position + first, &mut row);
-                x.iter_mut().zip(&row).for_each(|(x, row)| *x += row);
+            let (table, row) = (model.weights(table), &mut self.normed);
+            row.resize(config.hidden, 0.0);
+            for (&position, x) in self.positions.iter().zip(self.x.chunks_exact_mut(config.hidden))
+            {
+                table.dequantize_row(model.isa(), position + first, row);
+                x.iter_mut().zip(&*row).for_each(|(x, row)| *x += row);
             }
         }
-        x
     }
 
     /// The logits of residual streams behind the last block (see [`crate::Site::ResidFinal`]),
@@ -292,7 +316,8 @@ impl Session {
         if let (Logits::Shortlist(depth), Some(head)) = (wanted, model.split_head()) {
             self.logits.resize(config.vocab, 0.0);
             let (isa, x, out) = (model.isa(), &self.input, &mut self.logits);
-            matvec_shortlist(isa, &self.pool, head, x, depth, DEVIATIONS, out);
+            let margin = Margin { depth, deviations: DEVIATIONS };
+            matvec_shortlist(isa, &self.pool, head, x, margin, &mut self.near, out);
             return;
         }
         let mut batch = Vec::new();

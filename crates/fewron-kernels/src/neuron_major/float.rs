@@ -90,43 +90,36 @@ impl FloatRows {
     }
 
     pub(super) fn forward(&self, isa: Isa, pool: &Pool, o: &Activations, y: &Output) {
-        let active: Vec<u32> = (0..o.cols() as u32)
-            .filter(|&i| (0..o.tokens()).any(|token| o.x(token)[i as usize] != 0.0))
-            .collect();
-        pool.split(self.padded / TILE, 1, |tiles| forward(isa, self, o, &active, tiles, y));
+        pool.split(self.padded / TILE, 1, |tiles| forward(isa, self, o, tiles, y));
     }
 }
 
 multiversion! {
-    fn forward(w: &FloatRows, o: &Activations, active: &[u32], tiles: Range<usize>, y: &Output) = forward_body;
+    fn forward(w: &FloatRows, o: &Activations, tiles: Range<usize>, y: &Output) = forward_body;
 }
 
 #[inline(always)]
-fn forward_body<A: Arch>(
-    w: &FloatRows,
-    o: &Activations,
-    active: &[u32],
-    tiles: Range<usize>,
-    y: &Output,
-) {
-    let mut sums = vec![[0.0; TILE]; o.tokens()];
+fn forward_body<A: Arch>(w: &FloatRows, o: &Activations, tiles: Range<usize>, y: &Output) {
     let mut row = [0.0; TILE];
     for tile in tiles {
-        sums.fill([0.0; TILE]);
-        for &neuron in active {
-            w.read(neuron as usize, tile, &mut row);
-            for (token, sum) in sums.iter_mut().enumerate() {
-                let factor = o.x(token)[neuron as usize];
+        for token in 0..o.tokens() {
+            // SAFETY: a tile belongs to one thread.
+            unsafe { y.tile(token, tile) }.fill(0.0);
+        }
+        for neuron in 0..o.cols() {
+            let factor = |token: usize| o.x(token)[neuron];
+            let Some(first) = (0..o.tokens()).find(|&token| factor(token) != 0.0) else { continue };
+            w.read(neuron, tile, &mut row);
+            for token in first..o.tokens() {
+                let factor = factor(token);
                 if factor != 0.0 {
-                    for k in 0..TILE {
-                        sum[k] = A::mul_add(factor, row[k], sum[k]);
+                    // SAFETY: as above.
+                    let sums = unsafe { y.tile(token, tile) };
+                    for (sum, &w) in sums.iter_mut().zip(&row) {
+                        *sum = A::mul_add(factor, w, *sum);
                     }
                 }
             }
-        }
-        for (token, sum) in sums.iter().enumerate() {
-            // SAFETY: a tile belongs to one thread.
-            unsafe { y.store(token, tile * TILE, sum) };
         }
     }
 }

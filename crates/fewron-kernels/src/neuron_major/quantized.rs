@@ -27,6 +27,9 @@ use std::ops::Range;
 /// Most neurons that share scales.
 const GROUP: usize = 32;
 
+/// Tiles whose sums one walk over the neurons keeps: 4,096 outputs.
+const TILES_AT_ONCE: usize = 64;
+
 pub(super) struct QuantizedRows {
     neurons: usize,
     tiles: usize,
@@ -213,16 +216,10 @@ impl QuantizedRows {
         let o = o.quantized(self.layout()).expect("8-bit activations of the weights' layout");
         let Some(batch) = o.batch() else {
             for token in 0..o.tokens() {
-                let active: Vec<u32> = o.token(token).q[..self.neurons]
-                    .iter()
-                    .zip(0..)
-                    .filter(|&(&q, _)| q != 0)
-                    .map(|(_, i)| i)
-                    .collect();
                 // One part for each thread: the walk over the neurons is done anew for each part.
                 let share = self.tiles.div_ceil(pool.threads());
                 pool.split(self.tiles, share, |tiles| {
-                    sparse(isa, self, &active, o, token, tiles, y);
+                    sparse(isa, self, o, token, tiles, y);
                 });
             }
             return;
@@ -264,32 +261,35 @@ unsafe fn expand<A: Arch, const BITS: usize>(tile: *const u8) -> A::Bytes {
 
 multiversion! {
     /// Sums the active neurons' rows for one token, group by group.
-    fn sparse(w: &QuantizedRows, active: &[u32], o: &Quantized, token: usize, tiles: Range<usize>, y: &Output) = sparse_body;
+    fn sparse(w: &QuantizedRows, o: &Quantized, token: usize, tiles: Range<usize>, y: &Output) = sparse_body;
 }
 
 #[inline(always)]
 fn sparse_body<A: Arch>(
     w: &QuantizedRows,
-    active: &[u32],
     o: &Quantized,
     token: usize,
     tiles: Range<usize>,
     y: &Output,
 ) {
     let o = o.token(token);
-    with_bits!(w.bits, B => sparse_bits::<A, B>(w, active, o, token, tiles, y));
+    for first in tiles.clone().step_by(TILES_AT_ONCE) {
+        let tiles = first..tiles.end.min(first + TILES_AT_ONCE);
+        with_bits!(w.bits, B => sparse_bits::<A, B>(w, o, token, tiles, y));
+    }
 }
 
 #[inline(always)]
 fn sparse_bits<A: Arch, const BITS: usize>(
     w: &QuantizedRows,
-    active: &[u32],
     o: Token,
     token: usize,
     tiles: Range<usize>,
     y: &Output,
 ) {
-    let mut totals = vec![[0.0f32; TILE]; tiles.len()];
+    let active = o.active;
+    let mut totals = [[0.0f32; TILE]; TILES_AT_ONCE];
+    let totals = &mut totals[..tiles.len()];
     let bytes = tiles.start * tile_bytes(BITS)..tiles.end * tile_bytes(BITS);
     let mut rest = 0;
     while rest < active.len() {
@@ -348,7 +348,7 @@ fn sparse_bits<A: Arch, const BITS: usize>(
             }
         }
     }
-    for (tile, totals) in tiles.zip(&totals) {
+    for (tile, totals) in tiles.zip(&*totals) {
         // SAFETY: a tile belongs to one thread.
         unsafe { y.store(token, tile * TILE, totals) };
     }

@@ -2,7 +2,7 @@
 
 use crate::naive::{Case, Rng, Weights, assert_near, assert_same_bits, cases, pool, rounded};
 use fewron_kernels::{
-    self as kernels, Activations, DType, Isa, Memory, Packed, matmul, matmul_transposed,
+    self as kernels, Activations, DType, Isa, Margin, Memory, Packed, matmul, matmul_transposed,
     matvec_rows, matvec_shortlist,
 };
 use proptest::prelude::*;
@@ -169,8 +169,9 @@ fn a_split_matrix_gives_the_same_products_and_a_shortlist() {
             for (x, exact) in x.chunks_exact(w.cols).zip(all.chunks_exact(w.rows)) {
                 activations.set(isa, pool(2), x, w.cols, [split.layout()]);
                 let mut out = vec![f32::NAN; w.rows];
-                let count =
-                    matvec_shortlist(isa, pool(2), &split, &activations, 0.0, 8.0, &mut out);
+                let (margin, mut near) = (Margin { depth: 0.0, deviations: 8.0 }, vec![7]);
+                matvec_shortlist(isa, pool(2), &split, &activations, margin, &mut near, &mut out);
+                let count = near.len();
                 assert!(count > 0 && count < w.rows / 4, "{} {dtype}: {count}", isa.name());
                 assert_eq!(out.iter().zip(exact).filter(|(a, b)| a == b).count(), count);
                 let largest = |x: &[f32]| (0..x.len()).max_by(|&a, &b| x[a].total_cmp(&x[b]));

@@ -59,25 +59,25 @@ proptest! {
     }
 
     #[test]
-    fn chunks_visits_the_named_ones(
+    fn rows_with_visits_each_once_and_keeps_scratch(
         threads in 1usize..5,
         len in 1usize..9,
-        named in prop::collection::vec(any::<bool>(), 0..40),
+        rows in 0usize..40,
     ) {
-        let indices: Vec<usize> = (0..named.len()).filter(|&i| named[i]).collect();
-        let mut data = vec![0usize; named.len() * len];
-        Pool::new(threads).chunks(&mut data, len, &indices, |index, seen: &mut usize, chunk| {
-            assert_eq!(chunk.len(), len);
-            *seen += 1;
-            chunk.iter_mut().for_each(|x| *x += 100 * *seen + index + 1);
-        });
-        for (index, chunk) in data.chunks_exact(len).enumerate() {
-            let expected = if named[index] { index + 1 } else { 0 };
-            prop_assert!(chunk.iter().all(|x| x % 100 == expected), "chunk {}: {:?}", index, chunk);
+        let pool = Pool::new(threads);
+        let mut data = vec![0usize; rows * len];
+        let mut seen: Vec<usize> = Vec::new();
+        for _ in 0..2 {
+            pool.rows_with(&mut data, len, &mut seen, |index, seen, row| {
+                assert_eq!(row.len(), len);
+                *seen += 1;
+                row.iter_mut().for_each(|x| *x += index + 1);
+            });
         }
-        // Scratch starts anew in each call and is kept from chunk to chunk of a thread.
-        let largest = data.iter().max().map_or(0, |x| x / 100);
-        prop_assert!(largest <= indices.len() && largest >= indices.len().div_ceil(threads));
+        for (index, row) in data.chunks_exact(len).enumerate() {
+            prop_assert!(row.iter().all(|&x| x == 2 * (index + 1)), "row {}: {:?}", index, row);
+        }
+        prop_assert_eq!((seen.len(), seen.iter().sum::<usize>()), (threads, 2 * rows));
     }
 }
 
@@ -195,16 +195,11 @@ fn a_pool_runs_inside_another() {
 }
 
 #[test]
-#[should_panic(expected = "each chunk belongs to one thread")]
-fn chunks_refuses_an_index_twice() {
-    Pool::new(2).chunks(&mut [0; 8], 2, &[0, 1, 1], |_, _: &mut (), _| {});
-}
-
-#[test]
-fn chunks_refuses_an_index_beyond_the_data() {
+fn rows_that_are_not_whole_are_refused() {
     let mut data = [0; 8];
     let result = catch_unwind(AssertUnwindSafe(|| {
-        Pool::new(2).chunks(&mut data, 2, &[0, 4], |_, _: &mut (), chunk| chunk.fill(1));
+        Pool::new(2).rows_with(&mut data, 3, &mut Vec::<()>::new(), |_, (), row| row.fill(1));
     }));
     assert!(result.is_err());
+    assert_eq!(data, [0; 8]);
 }

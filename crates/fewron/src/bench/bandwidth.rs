@@ -49,8 +49,7 @@ pub(crate) fn of_buffer(pool: &Pool, bytes: u64) -> Bandwidth {
     let pieces = (bytes as usize / size_of::<u64>()).div_ceil(FILL).max(1);
     let mut buffer = vec![0_u64; pieces * FILL];
     // Each thread touches first what it will read, which is then near it.
-    let all: Vec<usize> = (0..pieces).collect();
-    pool.chunks(&mut buffer, FILL, &all, |piece, (): &mut (), part| part.fill(piece as u64));
+    pool.rows(&mut buffer, FILL, |piece, part| part.fill(piece as u64));
     let buffer_bytes = size_of_val(&buffer[..]) as u64;
     let pass = |_| {
         let start = Instant::now();
