@@ -91,6 +91,7 @@ fn down(isa: Isa) -> NeuronMajor {
     let bytes = weights(DType::Q4_1, 576, 1536);
     NeuronMajor::new(
         isa,
+        &Pool::new(1),
         &mut Memory::default(),
         &Matrix::new(DType::Q4_1, 576, 1536, &bytes).expect("the bytes fit"),
     )
@@ -150,7 +151,7 @@ impl Phi2 {
                 let down = Matrix::new(dtype, PHI2_HIDDEN, PHI2_NEURONS, &bytes).expect("it fits");
                 (
                     Packed::new(isa, &pool, &mut memory, &up),
-                    NeuronMajor::new(isa, &mut memory, &down),
+                    NeuronMajor::new(isa, &pool, &mut memory, &down),
                 )
             })
             .collect();

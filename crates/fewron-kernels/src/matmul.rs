@@ -193,9 +193,10 @@ pub struct Margin {
 /// Products of one vector with all rows of a split matrix: exact where they come near the largest,
 /// approximate elsewhere, by the high bits alone. `near` becomes the list of the exact ones.
 ///
-/// Exact are the rows whose approximate product lies within `margin` of the largest one. The error of a row comes from the
-/// low bits it leaves out: `7.5·d` at most for each weight of Q8_0, evenly spread, so its variance is
-/// `Σ_b v·d_b²·‖x_b‖²` with `v` that of the low bits. `d_b²` is the mean over all rows.
+/// Exact are the rows whose approximate product lies within `margin` of the largest one. The error of
+/// a row comes from the low bits it leaves out: `7.5·d` at most for each weight of Q8_0, evenly spread,
+/// so its variance is `Σ_b v·d_b²·‖x_b‖²` with `v` that of the low bits. `d_b²` is the mean over all
+/// rows.
 ///
 /// # Panics
 /// When the matrix is not split, shapes differ, or the activations lack its layout.

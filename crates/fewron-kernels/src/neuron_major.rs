@@ -30,12 +30,12 @@ enum Rows {
 
 impl NeuronMajor {
     /// Transposes `down` of shape `[outputs, neurons]`.
-    pub fn new(isa: Isa, memory: &mut Memory, down: &Matrix) -> Self {
+    pub fn new(isa: Isa, pool: &Pool, memory: &mut Memory, down: &Matrix) -> Self {
         let (outputs, neurons) = (down.rows(), down.cols());
         let rows = if down.dtype().is_quantized() {
-            Rows::Quantized(QuantizedRows::new(isa, memory, down))
+            Rows::Quantized(QuantizedRows::new(isa, pool, memory, down))
         } else {
-            Rows::Float(FloatRows::new(isa, memory, down))
+            Rows::Float(FloatRows::new(isa, pool, memory, down))
         };
         Self { neurons, outputs, rows }
     }

@@ -152,7 +152,7 @@ impl Model {
     /// When the architecture is unknown, a tensor is missing, unreadable or of the wrong shape, or the
     /// environment variable `FEWRON_ISA` names an instruction set that this processor lacks.
     pub fn from_source(source: Source) -> Result<Self, ModelError> {
-        Self::with_isa(source, Isa::from_env()?)
+        Self::load(source, None, &mut |_, _| {})
     }
 
     /// As [`Self::from_source`], with float matrices quantised in memory as `recipe` says: as
@@ -162,7 +162,20 @@ impl Model {
     /// # Errors
     /// As [`Self::from_source`], and when a weight is no finite number.
     pub fn quantized(source: Source, recipe: Recipe) -> Result<Self, ModelError> {
-        Self::load(source, Isa::from_env()?, Some(recipe))
+        Self::load(source, Some(recipe), &mut |_, _| {})
+    }
+
+    /// Loads a model, with float matrices as they are or as [`Self::quantized`]; `progress` is told how
+    /// many of how many parts of about the same size are done.
+    ///
+    /// # Errors
+    /// As [`Self::quantized`].
+    pub fn load(
+        source: Source,
+        recipe: Option<Recipe>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self, ModelError> {
+        Self::build(source, Isa::from_env()?, recipe, progress)
     }
 
     /// As [`Self::from_source`], with the kernels of a given instruction set.
@@ -170,11 +183,17 @@ impl Model {
     /// # Errors
     /// As [`Self::from_source`].
     pub fn with_isa(source: impl Into<Source>, isa: Isa) -> Result<Self, ModelError> {
-        Self::load(source.into(), isa, None)
+        Self::build(source.into(), isa, None, &mut |_, _| {})
     }
 
-    fn load(source: Source, isa: Isa, recipe: Option<Recipe>) -> Result<Self, ModelError> {
+    fn build(
+        source: Source,
+        isa: Isa,
+        recipe: Option<Recipe>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self, ModelError> {
         let config = source.config()?;
+        let parts = config.layers.len() + 1;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = Pool::new(threads);
         let mut loader = Loader {
@@ -196,6 +215,7 @@ impl Model {
             let tied = loader.head("token_embd", vocab, hidden, false)?;
             (tied.clone(), tied)
         };
+        progress(1, parts);
         let positions = match config.learned_positions {
             Some(first) => {
                 Some(loader.view("position_embd.weight", &[hidden, config.context + first])?)
@@ -218,6 +238,7 @@ impl Model {
                 rope_kinds.len() - 1
             });
             layers.push(loader.layer(index, rope, &config)?);
+            progress(index + 2, parts);
         }
         if let Some(tensor) = source.unused(&loader.used) {
             return Err(ModelError::UnknownTensor { tensor });
@@ -476,7 +497,7 @@ impl Loader<'_> {
             }
             None => view(self.source, &weight),
         };
-        let weights = NeuronMajor::new(self.isa, &mut self.memory, &matrix);
+        let weights = NeuronMajor::new(self.isa, self.pool, &mut self.memory, &matrix);
         self.source.release(weight.tensor.file, weight.tensor.bytes.clone());
         let bias = self.bias(name, rows, bias)?;
         Ok(ByInput { weights, bias, bytes: weight.bytes })

@@ -17,7 +17,7 @@ use fewron_model::{Model, ModelError, Pool, Session, Source};
 
 use crate::cli::{KvType, ModelArgs};
 use crate::store::{self, ModelFile};
-use crate::ui;
+use crate::ui::{self, Progress, Unit};
 
 /// Everything that a model file holds.
 pub(crate) struct Loaded {
@@ -80,13 +80,16 @@ impl Loaded {
             Ok(chat) => (chat, None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let model = match quantize {
-            None => Model::from_source(source),
-            Some(dtype) => {
-                file.name = format!("{} as {dtype}", file.name);
-                Model::quantized(source, Recipe { dtype, output: None, embedding: None })
-            }
-        };
+        let recipe = quantize.map(|dtype| Recipe { dtype, output: None, embedding: None });
+        if let Some(dtype) = quantize {
+            file.name = format!("{} as {dtype}", file.name);
+        }
+        let mut progress = None;
+        let model = Model::load(source, recipe, &mut |done, parts| {
+            let new = || Progress::late("loading", Unit::Items, parts as u64);
+            progress.get_or_insert_with(new).set(done as u64);
+        });
+        drop(progress);
         let model = model.map_err(|e| bad_model(&file.path, e))?;
         let (tokens, vocab) = (tokenizer.vocab_size(), model.config().vocab);
         ensure!(

@@ -5,7 +5,7 @@ use crate::activations::Activations;
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
 use crate::memory::{Memory, Piece, prefetch};
-use crate::pool::Pool;
+use crate::pool::{Pool, SharedSlice};
 use crate::unpack::f16_to_f32;
 use half::f16;
 use std::ops::Range;
@@ -66,17 +66,21 @@ impl Values {
 }
 
 impl FloatRows {
-    pub(super) fn new(isa: Isa, memory: &mut Memory, down: &Matrix) -> Self {
+    pub(super) fn new(isa: Isa, pool: &Pool, memory: &mut Memory, down: &Matrix) -> Self {
         let (outputs, neurons) = (down.rows(), down.cols());
         let padded = outputs.next_multiple_of(TILE);
-        let mut row = vec![0.0; neurons];
         let mut values = vec![0.0; neurons * padded];
-        for output in 0..outputs {
-            down.dequantize_row(isa, output, &mut row);
-            for (neuron, &value) in row.iter().enumerate() {
-                values[neuron * padded + output] = value;
+        let shared = SharedSlice::new(&mut values);
+        pool.split(outputs, TILE, |range| {
+            let mut row = vec![0.0; neurons];
+            for output in range {
+                down.dequantize_row(isa, output, &mut row);
+                for (neuron, &value) in row.iter().enumerate() {
+                    // SAFETY: an output belongs to one thread.
+                    unsafe { shared.write(neuron * padded + output, value) };
+                }
             }
-        }
+        });
         Self { padded, values: Values::new(memory, &values) }
     }
 

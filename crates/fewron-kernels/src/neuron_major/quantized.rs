@@ -20,7 +20,7 @@ use crate::gemm::{Panel, Visits, products};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
 use crate::memory::{Memory, Piece, prefetch};
-use crate::pool::Pool;
+use crate::pool::{Pool, SharedSlice};
 use crate::unpack::{SUB, UnpackedRow, unpack};
 use std::ops::Range;
 
@@ -89,7 +89,7 @@ const fn place(output: usize) -> usize {
 }
 
 impl QuantizedRows {
-    pub(super) fn new(isa: Isa, memory: &mut Memory, down: &Matrix) -> Self {
+    pub(super) fn new(isa: Isa, pool: &Pool, memory: &mut Memory, down: &Matrix) -> Self {
         let (outputs, neurons) = (down.rows(), down.cols());
         let tiles = outputs.div_ceil(TILE);
         let group = sub(down.dtype());
@@ -101,34 +101,43 @@ impl QuantizedRows {
         };
         let row_bytes = tiles * tile_bytes(bits);
         let mut q: Piece<u8> = memory.take(neurons * row_bytes);
-        let scales = neurons / group * tiles * TILE;
         let zero = zero(down.dtype());
+        let scales = neurons / group * tiles * TILE;
         let mut d = vec![0.0; scales];
         let mut m = vec![0.0; if zero.is_some() { 0 } else { scales }];
-        let mut row = UnpackedRow::new(neurons);
-        for output in 0..outputs {
-            unpack(isa, down.dtype(), down.row(output), &mut row.q, &mut row.d, &mut row.m);
-            let (tile, place) = (output / TILE, place(output % TILE));
-            let at = tile * tile_bytes(bits);
-            for (out, &value) in q.chunks_exact_mut(row_bytes).zip(&row.q) {
-                let out = &mut out[at..at + tile_bytes(bits)];
-                if bits == 8 {
-                    out[place] = value;
-                } else {
-                    out[place % 32] |= (value & 15) << (4 * (place / 32));
-                    for bit in 4..bits {
-                        out[32 + (bit - 4) * 8 + place / 8] |= ((value >> bit) & 1) << (place % 8);
+        let shared = (SharedSlice::new(&mut q), SharedSlice::new(&mut d), SharedSlice::new(&mut m));
+        pool.split(outputs, TILE, |range| {
+            let mut row = UnpackedRow::new(neurons);
+            for output in range {
+                unpack(isa, down.dtype(), down.row(output), &mut row.q, &mut row.d, &mut row.m);
+                let (tile, place) = (output / TILE, place(output % TILE));
+                let at = tile * tile_bytes(bits);
+                for (neuron, &value) in row.q[..neurons].iter().enumerate() {
+                    let at = neuron * row_bytes + at;
+                    // SAFETY: a tile belongs to one thread.
+                    let out = unsafe { shared.0.range(at..at + tile_bytes(bits)) };
+                    if bits == 8 {
+                        out[place] = value;
+                    } else {
+                        out[place % 32] |= (value & 15) << (4 * (place / 32));
+                        for bit in 4..bits {
+                            let mask = ((value >> bit) & 1) << (place % 8);
+                            out[32 + (bit - 4) * 8 + place / 8] |= mask;
+                        }
+                    }
+                }
+                for index in 0..neurons / group {
+                    let at = index * tiles * TILE + output;
+                    // SAFETY: an output belongs to one thread.
+                    unsafe {
+                        shared.1.write(at, row.d[index * group / SUB]);
+                        if zero.is_none() {
+                            shared.2.write(at, row.m[index * group / SUB]);
+                        }
                     }
                 }
             }
-            for index in 0..neurons / group {
-                let at = index * tiles * TILE + output;
-                d[at] = row.d[index * group / SUB];
-                if zero.is_none() {
-                    m[at] = row.m[index * group / SUB];
-                }
-            }
-        }
+        });
         let d = Values::new(memory, &d);
         let m = match zero {
             Some(zero) => Offsets::Zero(zero),

@@ -60,7 +60,7 @@ proptest! {
     fn transposing_loses_nothing(case in cases()) {
         let (w, _) = case.weights();
         for isa in Isa::available() {
-            let down = NeuronMajor::new(isa, &mut Memory::default(), &w.matrix());
+            let down = NeuronMajor::new(isa, pool(2), &mut Memory::default(), &w.matrix());
             prop_assert_eq!((down.neurons(), down.outputs()), (w.cols, w.rows));
             let norms = down.row_norms(isa);
             prop_assert_eq!(norms.len(), w.cols);
@@ -81,7 +81,7 @@ proptest! {
         let (w, mut rng) = case.weights();
         let o = rng.with_zeros(tokens * w.cols);
         for isa in Isa::available() {
-            let down = NeuronMajor::new(isa, &mut Memory::default(), &w.matrix());
+            let down = NeuronMajor::new(isa, pool(2), &mut Memory::default(), &w.matrix());
             let y = forward(isa, threads, &down, &o);
             for (token, o) in o.chunks_exact(w.cols).enumerate() {
                 let seen = if w.dtype.is_quantized() { rounded(o) } else { o.to_vec() };
@@ -100,7 +100,7 @@ proptest! {
         let (w, mut rng) = case.weights();
         let g = rng.with_zeros(tokens * w.rows);
         for isa in Isa::available() {
-            let down = NeuronMajor::new(isa, &mut Memory::default(), &w.matrix());
+            let down = NeuronMajor::new(isa, pool(2), &mut Memory::default(), &w.matrix());
             let out = backward(isa, threads, &down, &g);
             for (g, out) in g.chunks_exact(w.rows).zip(out.chunks_exact(w.cols)) {
                 assert_same_bits(isa.name(), out, &backward(isa, 1, &down, g));
@@ -123,7 +123,7 @@ proptest! {
             (0..tokens).flat_map(|_| lists(w.cols, &mut rng)).collect();
         choices.truncate(tokens.max(4));
         for isa in Isa::available() {
-            let down = NeuronMajor::new(isa, &mut Memory::default(), &w.matrix());
+            let down = NeuronMajor::new(isa, pool(2), &mut Memory::default(), &w.matrix());
             let tokens = choices.iter().zip(o.chunks_exact(w.cols).cycle());
             let masked: Vec<f32> = tokens.clone().flat_map(|(on, o)| zeroed(o, on)).collect();
             let batch = forward(isa, threads, &down, &masked);
@@ -142,7 +142,7 @@ proptest! {
 fn no_neuron_gives_zeros() {
     let w = Weights::random(DType::Q4_1, 45, 64, &mut Rng::new(3));
     for isa in Isa::available() {
-        let down = NeuronMajor::new(isa, &mut Memory::default(), &w.matrix());
+        let down = NeuronMajor::new(isa, pool(2), &mut Memory::default(), &w.matrix());
         assert_eq!(sparse(isa, 2, &down, &[], &[]), [0.0; 45]);
         assert_eq!(forward(isa, 2, &down, &[0.0; 64]), [0.0; 45]);
     }
@@ -155,7 +155,7 @@ fn only_active_neurons_are_read() {
     let bytes = (0..33 * 10).flat_map(|i| value(i).to_le_bytes()).collect();
     let w = Weights::new(DType::F32, 33, 10, bytes);
     for isa in Isa::available() {
-        let down = NeuronMajor::new(isa, &mut Memory::default(), &w.matrix());
+        let down = NeuronMajor::new(isa, pool(2), &mut Memory::default(), &w.matrix());
         assert_eq!(sparse(isa, 2, &down, &[5, 9], &[2.0, 3.0]), [5.0; 33]);
         let dense = [0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 3.0];
         assert_eq!(forward(isa, 2, &down, &dense), [5.0; 33]);
@@ -164,7 +164,7 @@ fn only_active_neurons_are_read() {
 
 fn refused(active: &[u32]) -> bool {
     let w = Weights::random(DType::Q8_0, 5, 32, &mut Rng::new(4));
-    let down = NeuronMajor::new(Isa::SCALAR, &mut Memory::default(), &w.matrix());
+    let down = NeuronMajor::new(Isa::SCALAR, pool(2), &mut Memory::default(), &w.matrix());
     let o = vec![1.0; active.len()];
     std::panic::catch_unwind(|| sparse(Isa::SCALAR, 1, &down, active, &o)).is_err()
 }
