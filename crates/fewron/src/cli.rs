@@ -125,6 +125,7 @@ pub(crate) struct ModelsArgs {
 const INSPECT_EXAMPLES: &str = "\
 Examples:
   fewron inspect smollm2
+  fewron inspect models/tiny/tiny-phi
   fewron inspect model.gguf --json";
 
 #[derive(Debug, Args)]

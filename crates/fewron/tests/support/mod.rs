@@ -99,3 +99,8 @@ pub fn fixture(name: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name);
     file.canonicalize().unwrap().to_str().unwrap().to_owned()
 }
+
+/// A trained model of the source: a Hugging Face directory.
+pub fn trained(name: &str) -> String {
+    fixture(&format!("../models/tiny/{name}"))
+}
