@@ -113,7 +113,10 @@ pub(crate) struct PullArgs {
 const MODELS_EXAMPLES: &str = "\
 Examples:
   fewron models
-  fewron models --json | jq -r '.[] | select(.cached) | .path'";
+  fewron models --json | jq -r '.[] | select(.path) | .path'
+
+The tiny models come with fewron's source and need no download; FEWRON_SOURCE names a copy of the
+source where the one that fewron was built from is gone.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ModelsArgs {
@@ -125,7 +128,8 @@ pub(crate) struct ModelsArgs {
 const INSPECT_EXAMPLES: &str = "\
 Examples:
   fewron inspect smollm2
-  fewron inspect models/tiny/tiny-phi
+  fewron inspect tiny-phi
+  fewron inspect path/to/directory
   fewron inspect model.gguf --json";
 
 #[derive(Debug, Args)]

@@ -6,19 +6,20 @@ mod hash;
 mod hub;
 mod pip;
 mod registry;
+mod source_tree;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use cache::Home;
 pub(crate) use hash::write_whole;
-pub(crate) use registry::{DEFAULT_MODEL, REGISTRY};
+pub(crate) use registry::{DEFAULT_MODEL, Entry, Place, REGISTRY};
+pub(crate) use source_tree::{has_model, path as source_path};
 
+use crate::ui;
 use fetch::Wanted;
-
-/// The tiny trained models of the source tree that this program was built from.
-const TINY_MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny");
 
 /// A model file or folder on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,22 @@ impl ModelFile {
         }
     }
 
+    /// Bytes of the file, or of a folder's weight files.
+    pub(crate) fn size_bytes(&self) -> Result<u64> {
+        let cannot = || format!("cannot read {}", self.path.display());
+        if !self.path.is_dir() {
+            return Ok(self.path.metadata().with_context(cannot)?.len());
+        }
+        let mut total = 0;
+        for entry in fs::read_dir(&self.path).with_context(cannot)? {
+            let path = entry.with_context(cannot)?.path();
+            if path.extension().is_some_and(|extension| extension == "safetensors") {
+                total += path.metadata().with_context(cannot)?.len();
+            }
+        }
+        Ok(total)
+    }
+
     fn local(path: &Path) -> Self {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Self { path: path.to_owned(), name, known_sha256: None }
@@ -52,10 +69,6 @@ pub(crate) fn resolve(model: &str) -> Result<ModelFile> {
     let path = Path::new(model);
     if path.is_file() || path.join("config.json").is_file() {
         return Ok(ModelFile::local(path));
-    }
-    let tiny = Path::new(TINY_MODELS).join(model);
-    if model.starts_with("tiny-") && tiny.is_dir() {
-        return Ok(ModelFile::local(&tiny));
     }
     if let Some(found) = named(model, Check::Size)? {
         return Ok(found);
@@ -77,6 +90,9 @@ pub(crate) fn resolve(model: &str) -> Result<ModelFile> {
 
 /// Downloads a model by name, or checks the whole file if it is there.
 pub(crate) fn pull(name: &str) -> Result<ModelFile> {
+    if let Some(Entry { name, place: Place::Source(_), .. }) = registry::find(name) {
+        ui::note(&format!("{name} comes with fewron's source: there is nothing to download"));
+    }
     named(name, Check::Everything)?.with_context(|| unknown(name))
 }
 
@@ -97,7 +113,14 @@ fn named(model: &str, check: Check) -> Result<Option<ModelFile>> {
         let wanted = spec.find(&home, check == Check::Everything)?;
         (format!("hf:{}", spec.repo), wanted)
     } else if let Some(entry) = registry::find(model) {
-        (entry.name.to_owned(), Wanted::from(entry))
+        let name = entry.name.to_owned();
+        match &entry.place {
+            Place::Download(download) => (name, Wanted::new(download, entry.size_bytes)),
+            Place::Source(folder) => {
+                let path = source_tree::model(&name, folder)?;
+                return Ok(Some(ModelFile { path, name, known_sha256: None }));
+            }
+        }
     } else {
         return Ok(None);
     };

@@ -4,10 +4,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{fewron, fixture, tiny, trained};
-
-const FAMILIES: [&str; 6] =
-    ["tiny-phi", "tiny-mobillama", "tiny-llama", "tiny-qwen3", "tiny-gemma3", "tiny-opt"];
+use support::{FAMILIES, fewron, fixture, tiny, trained};
 
 fn inspect(model: &str, more: &[&str]) -> String {
     let home = tempfile::tempdir().unwrap();

@@ -7,6 +7,10 @@ use std::thread;
 
 use assert_cmd::Command;
 
+/// The trained models of the source, one of each family.
+pub const FAMILIES: [&str; 6] =
+    ["tiny-phi", "tiny-mobillama", "tiny-llama", "tiny-qwen3", "tiny-gemma3", "tiny-opt"];
+
 /// What a run gave back.
 pub struct Run {
     pub code: i32,
@@ -31,6 +35,7 @@ fn command(home: &Path, hub: &str, arguments: &[&str]) -> Command {
         .env("FEWRON_HOME", home)
         .env("HF_ENDPOINT", hub)
         .env_remove("HF_TOKEN")
+        .env_remove("FEWRON_SOURCE")
         .env_remove("http_proxy")
         .env_remove("HTTP_PROXY")
         .env_remove("ALL_PROXY")
