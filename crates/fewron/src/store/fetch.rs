@@ -60,6 +60,11 @@ pub(super) fn fetch(home: &Home, wanted: &Wanted, check: Check) -> Result<PathBu
     Ok(target)
 }
 
+/// Whether the file is in the cache, by its size and the hash it came with.
+pub(super) fn is_cached(home: &Home, wanted: &Wanted) -> Result<bool> {
+    is_intact(wanted, &home.models().join(&wanted.file), Check::Size)
+}
+
 /// Whether the cached file is what it should be. A hash that was right once is believed until the
 /// file is written again.
 fn is_intact(wanted: &Wanted, target: &Path, check: Check) -> Result<bool> {
