@@ -175,6 +175,13 @@ fn demo() {
 }
 
 #[test]
+fn llama_cpp_takes_no_directories() {
+    let run = fewron(home().path(), &["bench", "tiny-phi", "--vs-llama-cpp"]);
+    assert_eq!((run.code, run.stderr.lines().count()), (2, 1), "{}", run.stderr);
+    assert!(run.stderr.contains("with `fewron convert tiny-phi OUT.gguf`"), "{}", run.stderr);
+}
+
+#[test]
 fn quantize_names_convert() {
     let (home, directory) = (home(), trained("tiny-phi"));
     for model in ["tiny-phi", directory.as_str()] {
