@@ -108,6 +108,8 @@ pub struct ModelConfig {
     pub residual: Residual,
     /// Whether the MLP has a gate: act(gate) · up; else act(up).
     pub gated: bool,
+    /// Whether one MLP serves all layers (MobiLlama): found by its weights when a model is loaded.
+    pub shared_mlp: bool,
     /// Which matrices have biases.
     pub biases: Biases,
     /// Whether the output head is a matrix of its own, not the embeddings.
@@ -188,6 +190,7 @@ impl ModelConfig {
             norm_eps: keys.float(eps)?,
             residual: if phi { Residual::Parallel } else { Residual::Sequential },
             gated: !phi,
+            shared_mlp: false,
             biases: Biases {
                 qkv: has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias"),
                 attention_output: has("blk.0.attn_output.bias"),

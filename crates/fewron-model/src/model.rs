@@ -99,8 +99,10 @@ pub struct Model {
 pub struct BytesPerToken {
     /// Query, key, value and output projections of all layers.
     pub attention: usize,
-    /// Gate, up and down projections of all layers.
+    /// Gate, up and down projections of all layers; each layer reads its own, shared or not.
     pub mlp: usize,
+    /// Of `mlp`: what lies in memory, less where layers share an MLP.
+    pub mlp_in_memory: usize,
     /// Output head.
     pub head: usize,
 }
@@ -125,7 +127,12 @@ pub struct LayerBytes {
 impl LayerBytes {
     /// All of them.
     pub fn total(&self) -> usize {
-        self.query + self.key_value + self.output + self.gate + self.up + self.down
+        self.query + self.key_value + self.output + self.mlp()
+    }
+
+    /// Those of the MLP.
+    pub fn mlp(&self) -> usize {
+        self.gate + self.up + self.down
     }
 }
 
@@ -192,7 +199,7 @@ impl Model {
         recipe: Option<Recipe>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, ModelError> {
-        let config = source.config()?;
+        let mut config = source.config()?;
         let parts = config.layers.len() + 1;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = Pool::new(threads);
@@ -243,6 +250,7 @@ impl Model {
         if let Some(tensor) = source.unused(&loader.used) {
             return Err(ModelError::UnknownTensor { tensor });
         }
+        config.shared_mlp = layers.len() > 1 && loader.mlps.len() == 1;
         let parameters = source.parameters();
         Ok(Self {
             config,
@@ -282,9 +290,15 @@ impl Model {
     pub fn bytes_per_token(&self) -> BytesPerToken {
         let layers = (0..self.layers.len()).map(|layer| self.layer_bytes(layer));
         let (attention, mlp) = layers.fold((0, 0), |(attention, mlp), l| {
-            (attention + l.query + l.key_value + l.output, mlp + l.gate + l.up + l.down)
+            (attention + l.query + l.key_value + l.output, mlp + l.mlp())
         });
-        BytesPerToken { attention, mlp, head: self.output.len_bytes() }
+        let is_first = |layer: &usize| {
+            let mlp = &self.layers[*layer].mlp;
+            !self.layers[..*layer].iter().any(|earlier| Arc::ptr_eq(&earlier.mlp, mlp))
+        };
+        let own = (0..self.layers.len()).filter(is_first);
+        let mlp_in_memory = own.map(|layer| self.layer_bytes(layer).mlp()).sum();
+        BytesPerToken { attention, mlp, mlp_in_memory, head: self.output.len_bytes() }
     }
 
     /// The output head, if its low bits are kept apart and products are logits.

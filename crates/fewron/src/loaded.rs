@@ -63,7 +63,8 @@ impl Loaded {
     fn open_as(model_arg: &str, quantize: Option<DType>) -> Result<Self> {
         let mut file = store::resolve(model_arg)?;
         let source = if file.path.is_dir() {
-            Source::HuggingFace(HfDirectory::open(&file.path)?)
+            let directory = HfDirectory::open(&file.path);
+            Source::HuggingFace(directory.map_err(|e| bad_model(&file.path, e))?)
         } else {
             Source::Gguf(Gguf::open(&file.path)?)
         };
@@ -172,10 +173,16 @@ impl Loaded {
     }
 }
 
-/// A problem of the model, with the file that has it; GGUF errors name it themselves.
+/// A problem of the model, with the file that has it; errors of reading a file name it themselves.
 fn bad_model(path: &Path, error: ModelError) -> anyhow::Error {
     match error {
         ModelError::Gguf(error) => error.into(),
+        ModelError::HuggingFace(error) => error.into(),
+        error @ ModelError::Shape { .. } if path.is_dir() => anyhow!(
+            "{}: {error}; config.json and the weights do not belong together, download the model \
+             again",
+            path.display()
+        ),
         error => anyhow!("{}: {error}; `fewron models` lists models that work", path.display()),
     }
 }
@@ -183,6 +190,7 @@ fn bad_model(path: &Path, error: ModelError) -> anyhow::Error {
 fn bad_tokenizer(path: &Path, error: TokenizerError) -> anyhow::Error {
     match error {
         TokenizerError::Gguf(error) => error.into(),
+        TokenizerError::HuggingFace(error) => error.into(),
         error => anyhow!("{}: {error}", path.display()),
     }
 }

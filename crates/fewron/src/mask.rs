@@ -57,15 +57,16 @@ impl<'a> Mask<'a> {
     }
 
     /// Weight bytes that a token reads with this share of active neurons. The gate policy reads the
-    /// gate in full and the up and down weights of active neurons; magnitude skips nothing.
+    /// gate in full and the up and down weights of active neurons; magnitude skips nothing, nor does
+    /// the gate policy where an MLP has no gate.
     pub(crate) fn bytes_per_token(&self, loaded: &Loaded, active: f64) -> f64 {
         let bytes = loaded.model.bytes_per_token();
         match self.kind {
-            PolicyKind::Magnitude => bytes.total() as f64,
-            PolicyKind::Gate => {
+            PolicyKind::Gate if loaded.model.config().gated => {
                 let skippable = bytes.mlp.saturating_sub(gate_bytes(loaded));
                 bytes.total() as f64 - skippable as f64 * (1.0 - active)
             }
+            PolicyKind::Gate | PolicyKind::Magnitude => bytes.total() as f64,
         }
     }
 }

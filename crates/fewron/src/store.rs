@@ -1,11 +1,14 @@
 //! Where models come from: files, the registry of names, the Hugging Face hub.
 
 mod cache;
+mod directory;
 mod fetch;
 mod hash;
 mod hub;
 mod pip;
 mod registry;
+mod source_tree;
+mod spec;
 
 use std::path::{Path, PathBuf};
 
@@ -13,12 +16,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use cache::Home;
 pub(crate) use hash::write_whole;
-pub(crate) use registry::{DEFAULT_MODEL, REGISTRY};
+pub(crate) use registry::{DEFAULT_MODEL, Entry, Place, REGISTRY};
+pub(crate) use source_tree::{has_model, path as source_path};
 
+use crate::ui;
 use fetch::Wanted;
-
-/// The tiny trained models of the source tree that this program was built from.
-const TINY_MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny");
+use spec::{Found, Spec};
 
 /// A model file or folder on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,21 +44,26 @@ impl ModelFile {
         }
     }
 
+    /// Bytes of the file, or of a folder's weight files.
+    pub(crate) fn size_bytes(&self) -> Result<u64> {
+        if self.path.is_dir() {
+            return cache::weight_bytes(&self.path);
+        }
+        let meta = self.path.metadata();
+        Ok(meta.with_context(|| format!("cannot read {}", self.path.display()))?.len())
+    }
+
     fn local(path: &Path) -> Self {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Self { path: path.to_owned(), name, known_sha256: None }
     }
 }
 
-/// Finds the file that `MODEL` means, and downloads it if it is a name that is not in the cache.
+/// Finds the file or folder that `MODEL` means, and downloads it if it is a name that is not in the cache.
 pub(crate) fn resolve(model: &str) -> Result<ModelFile> {
     let path = Path::new(model);
     if path.is_file() || path.join("config.json").is_file() {
         return Ok(ModelFile::local(path));
-    }
-    let tiny = Path::new(TINY_MODELS).join(model);
-    if model.starts_with("tiny-") && tiny.is_dir() {
-        return Ok(ModelFile::local(&tiny));
     }
     if let Some(found) = named(model, Check::Size)? {
         return Ok(found);
@@ -77,6 +85,9 @@ pub(crate) fn resolve(model: &str) -> Result<ModelFile> {
 
 /// Downloads a model by name, or checks the whole file if it is there.
 pub(crate) fn pull(name: &str) -> Result<ModelFile> {
+    if let Some(Entry { name, place: Place::Source(_), .. }) = registry::find(name) {
+        ui::note(&format!("{name} comes with fewron's source: there is nothing to download"));
+    }
     named(name, Check::Everything)?.with_context(|| unknown(name))
 }
 
@@ -89,21 +100,38 @@ enum Check {
     Everything,
 }
 
-/// The file of a registry name or of an `hf:` name.
+/// The model of a registry name or of an `hf:` name.
 fn named(model: &str, check: Check) -> Result<Option<ModelFile>> {
     let home = Home::find()?;
-    let (name, wanted) = if let Some(spec) = model.strip_prefix("hf:") {
-        let spec = hub::Spec::parse(spec)?;
-        let wanted = spec.find(&home, check == Check::Everything)?;
-        (format!("hf:{}", spec.repo), wanted)
+    let (name, path) = if let Some(spec) = model.strip_prefix("hf:") {
+        let spec = Spec::parse(spec)?;
+        let name = format!("hf:{}", spec.repo);
+        match spec.find(&home, check == Check::Everything)? {
+            Found::File(wanted) => return downloaded(&home, name, &wanted, check).map(Some),
+            Found::Directory(directory) => (name, directory.fetch(&home, check)?),
+            Found::Cached(folder) => (name, folder),
+        }
     } else if let Some(entry) = registry::find(model) {
-        (entry.name.to_owned(), Wanted::from(entry))
+        let name = entry.name.to_owned();
+        match &entry.place {
+            Place::Download(download) => {
+                let wanted = Wanted::new(download, entry.size_bytes);
+                return downloaded(&home, name, &wanted, check).map(Some);
+            }
+            Place::Source(folder) => {
+                let path = source_tree::model(&name, folder)?;
+                (name, path)
+            }
+        }
     } else {
         return Ok(None);
     };
-    let known_sha256 = wanted.sha256.clone();
-    let path = fetch::fetch(&home, &wanted, check)?;
-    Ok(Some(ModelFile { path, name, known_sha256 }))
+    Ok(Some(ModelFile { path, name, known_sha256: None }))
+}
+
+fn downloaded(home: &Home, name: String, wanted: &Wanted, check: Check) -> Result<ModelFile> {
+    let path = fetch::fetch(home, wanted, check)?;
+    Ok(ModelFile { path, name, known_sha256: wanted.sha256.clone() })
 }
 
 fn unknown(name: &str) -> String {

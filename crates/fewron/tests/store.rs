@@ -51,8 +51,13 @@ fn list_of_models() {
     let list: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(list[0]["name"], "smollm2-135m-instruct");
     assert_eq!(list[0]["cached"], false);
-    assert_eq!(list[2]["name"], "mine.gguf");
-    assert_eq!(list[2]["path"], models.join("mine.gguf").to_str().unwrap());
+    assert_eq!(list[0]["with_source"], false);
+    let tiny = &list[2];
+    assert_eq!((&tiny["name"], &tiny["licence"]), (&"tiny-phi".into(), &"Apache-2.0".into()));
+    assert_eq!((&tiny["with_source"], &tiny["cached"]), (&true.into(), &false.into()));
+    assert_eq!(tiny["path"], support::trained("tiny-phi"));
+    assert_eq!(list[8]["name"], "mine.gguf");
+    assert_eq!(list[8]["path"], models.join("mine.gguf").to_str().unwrap());
 }
 
 #[test]

@@ -88,8 +88,9 @@ fn actual(sweep: &Sweep, name: usize, kept_mlp: &[f32], kept_heads: &[f32]) -> A
         let neurons = match &sweep.config.masks {
             Masks::Oracle(_) => bytes.gate + bytes.up + bytes.down,
             Masks::Runtime(policies) => match policies[name] {
-                PolicyKind::Gate => bytes.up + bytes.down,
-                PolicyKind::Magnitude => 0,
+                PolicyKind::Gate if sweep.model.config().gated => bytes.up + bytes.down,
+                // Without a gate everything is computed before neurons are chosen.
+                PolicyKind::Gate | PolicyKind::Magnitude => 0,
             },
         };
         let by_output = matches!(sweep.config.masks, Masks::Runtime(_));

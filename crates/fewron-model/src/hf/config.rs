@@ -174,6 +174,7 @@ impl<'a> HfConfig<'a> {
             } as f32,
             residual: if phi { Residual::Parallel } else { Residual::Sequential },
             gated: !(phi || opt),
+            shared_mlp: shapes.shared_mlp,
             biases,
             untied_head: !self.tied()?,
             activation: self.activation()?,

@@ -11,8 +11,7 @@ use thiserror::Error;
 pub struct HfError {
     /// The file, or the folder where a file is missing.
     pub path: PathBuf,
-    /// What is wrong with it.
-    #[source]
+    /// What is wrong with it; told by this error, so that it is no source of it.
     pub problem: Box<HfProblem>,
 }
 
@@ -32,7 +31,7 @@ pub enum HfProblem {
     NotADirectory,
     #[error("has no {file}; is it a complete Hugging Face model folder? Download it again")]
     MissingFile { file: &'static str },
-    #[error("has {len} bytes, more than the {most} that are read of such a file")]
+    #[error("has {len} bytes, more than the {most} that such a file has; download it again")]
     TooLong { len: u64, most: u64 },
     #[error("is damaged: {problem}; download it again")]
     Json { problem: String },
@@ -100,8 +99,12 @@ pub enum HfProblem {
     },
     #[error("tensors {first} and {second} overlap; the file is damaged, download it again")]
     Overlap { first: String, second: String },
-    #[error("{bytes} bytes before tensor {tensor} belong to none; the file is damaged")]
+    #[error(
+        "{bytes} bytes before tensor {tensor} belong to none; the file is damaged, download it again"
+    )]
     Gap { tensor: String, bytes: u64 },
-    #[error("{bytes} bytes after the last tensor belong to none; the file is damaged")]
+    #[error(
+        "{bytes} bytes after the last tensor belong to none; the file is damaged, download it again"
+    )]
     Trailing { bytes: u64 },
 }

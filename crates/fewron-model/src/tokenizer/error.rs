@@ -20,7 +20,9 @@ pub enum TokenizerError {
     MissingTokenizerJson,
     #[error("tokenizer.json is damaged: {problem}; download it again")]
     Json { problem: String },
-    #[error("tokenizer.json {problem}, which fewron does not have")]
+    #[error(
+        "tokenizer.json {problem}, which fewron does not have; a GGUF file of the model may work"
+    )]
     Unsupported { problem: String },
     #[error(
         "tokenizer.ggml.model is {found:?}; fewron reads \"gpt2\" (byte-level BPE) and \"llama\" \

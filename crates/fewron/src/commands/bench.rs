@@ -28,6 +28,13 @@ use crate::ui::{self, Progress, Unit};
 pub(crate) fn run(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.check()?;
     let loaded = Loaded::from_args(&args.model)?;
+    ensure!(
+        !args.vs_llama_cpp || loaded.model.source().gguf().is_some(),
+        "{} is a Hugging Face directory, and llama.cpp reads GGUF files; write one first with `fewron \
+         convert {} OUT.gguf`",
+        loaded.file.path.display(),
+        args.model.name
+    );
     let phases = phases(args, &loaded)?;
     let pool = loaded::pool(threads);
     let llama_cpp = args.vs_llama_cpp.then(|| {

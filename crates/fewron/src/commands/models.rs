@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::cli::ModelsArgs;
-use crate::store::{self, Home};
+use crate::store::{self, Entry, Home, Place};
 
 /// One line of the list. A cached file that the registry does not know has no licence.
 #[derive(Serialize)]
@@ -19,6 +19,8 @@ struct Listed {
     size_bytes: u64,
     licence: Option<&'static str>,
     sha256: Option<&'static str>,
+    /// Whether it comes with fewron's source and needs no download.
+    with_source: bool,
     cached: bool,
     path: Option<PathBuf>,
 }
@@ -38,33 +40,51 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<Outcome> {
 }
 
 fn list(home: &Home) -> Result<Vec<Listed>> {
-    let known = store::REGISTRY.iter().map(|entry| {
-        let path = home.models().join(entry.file);
-        let cached = path.metadata().is_ok_and(|meta| meta.len() == entry.size_bytes);
-        Listed {
-            name: entry.name.to_owned(),
-            aliases: entry.aliases,
-            size_bytes: entry.size_bytes,
-            licence: Some(entry.licence),
-            sha256: Some(entry.sha256),
-            cached,
-            path: cached.then_some(path),
-        }
-    });
+    let known = store::REGISTRY.iter().map(|entry| registered(home, entry));
     let others = home
         .cached_files()?
         .into_iter()
-        .filter(|file| store::REGISTRY.iter().all(|entry| entry.file != file.name))
+        .filter(|file| {
+            let mut known = store::REGISTRY.iter().filter_map(Entry::download);
+            known.all(|download| download.file != file.name)
+        })
         .map(|file| Listed {
             name: file.name,
             aliases: &[],
             size_bytes: file.size_bytes,
             licence: None,
             sha256: None,
+            with_source: false,
             cached: true,
             path: Some(file.path),
         });
     Ok(known.chain(others).collect())
+}
+
+fn registered(home: &Home, entry: &Entry) -> Listed {
+    let (path, there) = match &entry.place {
+        Place::Download(download) => {
+            let path = home.models().join(download.file);
+            let there = path.metadata().is_ok_and(|meta| meta.len() == entry.size_bytes);
+            (path, there)
+        }
+        Place::Source(folder) => {
+            let path = store::source_path(folder);
+            let there = store::has_model(&path);
+            (path, there)
+        }
+    };
+    let download = entry.download();
+    Listed {
+        name: entry.name.to_owned(),
+        aliases: entry.aliases,
+        size_bytes: entry.size_bytes,
+        licence: Some(entry.licence),
+        sha256: download.map(|download| download.sha256),
+        with_source: download.is_none(),
+        cached: there && download.is_some(),
+        path: there.then_some(path),
+    }
 }
 
 fn table(models: &[Listed]) -> String {
@@ -75,7 +95,13 @@ fn table(models: &[Listed]) -> String {
             model.name.clone(),
             format!("{:.1} MB", model.size_bytes as f64 / 1e6),
             model.licence.unwrap_or("-").to_owned(),
-            if model.cached { "yes" } else { "no" }.to_owned(),
+            match (model.with_source, &model.path) {
+                (true, Some(_)) => "comes with the source",
+                (true, None) => "the source is gone",
+                (false, Some(_)) => "yes",
+                (false, None) => "no",
+            }
+            .to_owned(),
             model.aliases.join(", "),
         ]);
     }

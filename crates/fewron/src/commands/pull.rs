@@ -3,7 +3,7 @@
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::Outcome;
@@ -20,10 +20,8 @@ struct Pulled {
 
 pub(crate) fn run(args: &PullArgs) -> Result<Outcome> {
     let model = store::pull(&args.name)?;
-    let sha256 = model.sha256()?;
+    let (sha256, size_bytes) = (model.sha256()?, model.size_bytes()?);
     let ModelFile { path, name, .. } = model;
-    let size_bytes =
-        path.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
     let pulled = Pulled { name, path, size_bytes, sha256 };
     let mut out = stdout();
     if args.json {

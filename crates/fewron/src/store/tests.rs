@@ -47,5 +47,15 @@ fn names_are_found_in_any_case_and_close_ones_are_suggested() {
     assert_eq!(registry::find("SmolLM2").unwrap().name, DEFAULT_MODEL);
     assert_eq!(registry::closest("smolm2"), Some("smollm2"));
     assert_eq!(registry::closest("gemma3-270"), Some("gemma3-270m"));
+    assert_eq!(registry::closest("tiny-mobilama"), Some("tiny-mobillama"));
     assert_eq!(registry::closest("whale"), None);
+}
+
+#[test]
+fn models_of_the_source_have_the_size_that_is_told() {
+    let tiny = REGISTRY.iter().filter(|entry| entry.download().is_none());
+    let sizes = tiny.map(|entry| (entry.size_bytes, resolve(entry.name).unwrap().size_bytes()));
+    let sizes: Vec<_> = sizes.map(|(told, found)| (told, found.unwrap())).collect();
+    assert_eq!(sizes.len(), 6);
+    assert!(sizes.iter().all(|(told, found)| told == found), "{sizes:?}");
 }

@@ -7,6 +7,10 @@ use std::thread;
 
 use assert_cmd::Command;
 
+/// The trained models of the source, one of each family.
+pub const FAMILIES: [&str; 6] =
+    ["tiny-phi", "tiny-mobillama", "tiny-llama", "tiny-qwen3", "tiny-gemma3", "tiny-opt"];
+
 /// What a run gave back.
 pub struct Run {
     pub code: i32,
@@ -31,6 +35,7 @@ fn command(home: &Path, hub: &str, arguments: &[&str]) -> Command {
         .env("FEWRON_HOME", home)
         .env("HF_ENDPOINT", hub)
         .env_remove("HF_TOKEN")
+        .env_remove("FEWRON_SOURCE")
         .env_remove("http_proxy")
         .env_remove("HTTP_PROXY")
         .env_remove("ALL_PROXY")
@@ -52,27 +57,40 @@ fn run(command: &mut Command) -> Run {
 /// A hub with one repository, `org/repo`, that lists `listing` and serves `bytes` for any file.
 /// Transfers from the start break off half way; transfers from an offset go to the end.
 pub fn serve_hub(listing: String, bytes: Vec<u8>) -> String {
+    serve(listing, move |_| Some(bytes.clone()))
+}
+
+/// As [`serve_hub`], with the files that `find` has by their names.
+pub fn serve(listing: String, find: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let _ = answer(stream.unwrap(), listing.as_bytes(), &bytes);
+            let _ = answer(stream.unwrap(), listing.as_bytes(), &find);
         }
     });
     address
 }
 
-fn answer(mut stream: TcpStream, listing: &[u8], bytes: &[u8]) -> std::io::Result<()> {
+fn answer(
+    mut stream: TcpStream,
+    listing: &[u8],
+    find: &impl Fn(&str) -> Option<Vec<u8>>,
+) -> std::io::Result<()> {
     let lines = BufReader::new(stream.try_clone()?).lines().map_while(Result::ok);
     let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
     let offset = head.iter().find_map(|line| {
         line.to_lowercase().strip_prefix("range: bytes=")?.strip_suffix('-')?.parse::<usize>().ok()
     });
-    let (status, body, sent) = match (&head[0], offset) {
-        (line, _) if line.contains("/api/models/org/repo/") => ("200 OK", listing, listing.len()),
-        (line, _) if !line.contains("/org/repo/resolve/main/") => ("404 Not Found", &[][..], 0),
-        (_, Some(offset)) => ("206 Partial Content", &bytes[offset..], bytes.len() - offset),
-        (_, None) => ("200 OK", bytes, bytes.len() / 2),
+    let path = head[0].split(' ').nth(1).unwrap_or_default();
+    let file = path.strip_prefix("/org/repo/resolve/main/").and_then(find);
+    let (status, body, sent) = match (&file, offset) {
+        _ if path.starts_with("/api/models/org/repo/") => ("200 OK", listing, listing.len()),
+        (None, _) => ("404 Not Found", &[][..], 0),
+        (Some(bytes), Some(offset)) => {
+            ("206 Partial Content", &bytes[offset..], bytes.len() - offset)
+        }
+        (Some(bytes), None) => ("200 OK", bytes.as_slice(), bytes.len() / 2),
     };
     let length = body.len();
     write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
@@ -98,4 +116,9 @@ pub fn tiny(name: &str) -> String {
 pub fn fixture(name: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name);
     file.canonicalize().unwrap().to_str().unwrap().to_owned()
+}
+
+/// A trained model of the source: a Hugging Face directory.
+pub fn trained(name: &str) -> String {
+    fixture(&format!("../models/tiny/{name}"))
 }

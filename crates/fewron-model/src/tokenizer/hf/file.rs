@@ -94,7 +94,7 @@ impl TokenizerFile {
         let damaged = |e: serde_json::Error| TokenizerError::Json { problem: e.to_string() };
         let outline: Outline = serde_json::from_str(text).map_err(damaged)?;
         if let Some(kind) = outline.model.kind.filter(|kind| kind != "BPE") {
-            let problem = format!("has a model of type {kind:?}; fewron reads BPE");
+            let problem = format!("has a model of type {kind:?} instead of BPE");
             return Err(TokenizerError::Unsupported { problem });
         }
         let file: TokenizerFile = serde_json::from_str(text).map_err(damaged)?;

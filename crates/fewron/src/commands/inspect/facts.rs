@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use fewron_model::{BytesPerToken, ModelConfig};
+use anyhow::Result;
+use fewron_model::{BytesPerToken, ModelConfig, Source};
 use serde::Serialize;
 
 use crate::loaded::Loaded;
@@ -16,7 +16,10 @@ pub(super) struct Facts {
     pub(super) path: PathBuf,
     pub(super) size_bytes: usize,
     pub(super) sha256: String,
-    pub(super) gguf_version: u32,
+    pub(super) format: Format,
+    /// Of a GGUF file.
+    pub(super) gguf_version: Option<u32>,
+    pub(super) weight_files: usize,
     pub(super) architecture: String,
     pub(super) parameters: u64,
     /// Tensors by element type.
@@ -33,6 +36,14 @@ pub(super) struct Facts {
     pub(super) most_sparsity_can_give: Gain,
     /// Path of the plan beside the file; this version has none.
     pub(super) plan: Option<PathBuf>,
+}
+
+/// What the model was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Format {
+    Gguf,
+    HuggingFace,
 }
 
 #[derive(Serialize)]
@@ -73,27 +84,37 @@ pub(super) struct Gain {
     pub(super) mlp_share: f64,
     /// Speed over dense with no MLP weight read at all.
     pub(super) speedup_without_mlp: f64,
-    /// Speed over dense with the gate policy at sparsity 0.5.
-    pub(super) speedup_gate_half: f64,
+    /// Speed over dense with the gate policy at sparsity 0.5; an MLP without a gate has none.
+    pub(super) speedup_gate_half: Option<f64>,
 }
 
 impl Facts {
     pub(super) fn of(loaded: &Loaded) -> Result<Self> {
         let model = &loaded.model;
         let config = model.config();
-        let gguf = model.source().gguf().context("only GGUF files can be inspected")?;
         let mut types = BTreeMap::new();
-        for tensor in gguf.tensors() {
-            *types.entry(tensor.type_name()).or_default() += 1;
-        }
+        let mut count = |name: String| *types.entry(name).or_default() += 1;
+        let (format, gguf_version, weight_files, size_bytes) = match model.source() {
+            Source::Gguf(gguf) => {
+                gguf.tensors().for_each(|tensor| count(tensor.type_name()));
+                (Format::Gguf, Some(gguf.version()), 1, gguf.len_bytes())
+            }
+            Source::HuggingFace(folder) => {
+                folder.tensors().for_each(|(_, dtype, _)| count(dtype.to_owned()));
+                let files = folder.weight_files().count();
+                (Format::HuggingFace, None, files, folder.len_bytes() as usize)
+            }
+        };
         let parts = model.bytes_per_token();
         let bytes = Bytes { parts, total: parts.total(), gate: gate_bytes(loaded) };
         Ok(Self {
             name: loaded.file.name.clone(),
             path: loaded.file.path.clone(),
-            size_bytes: gguf.len_bytes(),
+            size_bytes,
             sha256: loaded.sha256()?,
-            gguf_version: gguf.version(),
+            format,
+            gguf_version,
+            weight_files,
             architecture: config.arch.clone(),
             parameters: model.parameters(),
             types,
@@ -103,7 +124,7 @@ impl Facts {
             heads: config.layers.len() * config.heads,
             config: config.clone(),
             tokenizer: TokenizerFacts::of(loaded),
-            most_sparsity_can_give: Gain::of(&bytes),
+            most_sparsity_can_give: Gain::of(&bytes, config.gated),
             bytes_per_token: bytes,
             plan: None,
         })
@@ -129,13 +150,13 @@ impl TokenizerFacts {
 }
 
 impl Gain {
-    fn of(bytes: &Bytes) -> Self {
+    fn of(bytes: &Bytes, gated: bool) -> Self {
         let (total, mlp) = (bytes.total as f64, bytes.parts.mlp as f64);
         let skippable = mlp - bytes.gate as f64;
         Self {
             mlp_share: mlp / total,
             speedup_without_mlp: total / (total - mlp),
-            speedup_gate_half: total / (total - 0.5 * skippable),
+            speedup_gate_half: gated.then(|| total / (total - 0.5 * skippable)),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! The facts of a model in words.
 
 use comfy_table::{Table, presets};
-use fewron_model::{LayerConfig, ModelConfig, RopePairs};
+use fewron_kernels::Activation;
+use fewron_model::{
+    Biases, BytesPerToken, LayerConfig, ModelConfig, NormKind, Residual, RopePairs,
+};
 
 use crate::ui::show_bytes;
 
-use super::facts::{Facts, Token, TokenizerFacts};
+use super::facts::{Facts, Format, Token, TokenizerFacts};
 
 /// The facts as lines of a name and a value.
 pub(super) fn table(facts: &Facts) -> String {
@@ -19,7 +22,7 @@ pub(super) fn table(facts: &Facts) -> String {
     row("model", facts.name.clone());
     row("file", format!("{} ({})", facts.path.display(), show_bytes(facts.size_bytes as f64)));
     row("sha256", facts.sha256.clone());
-    row("format", format!("GGUF {}, {}", facts.gguf_version, types(facts)));
+    row("format", format!("{}, {}", format(facts), types(facts)));
     row("parameters", format!("{parameters:.1} million, architecture {}", c.arch));
     row("layers", format!("{} of width {}", c.layers.len(), c.hidden));
     row("neurons", format!("{} per layer, {} in total", c.intermediate, facts.neurons));
@@ -34,6 +37,18 @@ pub(super) fn table(facts: &Facts) -> String {
     row("sparsity", gain(facts));
     row("plan", "none".to_owned());
     table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+fn format(facts: &Facts) -> String {
+    let files = match facts.weight_files {
+        1 => "1 weight file".to_owned(),
+        count => format!("{count} weight files"),
+    };
+    match (facts.format, facts.gguf_version) {
+        (Format::Gguf, Some(version)) => format!("GGUF {version}"),
+        (Format::Gguf, None) => "GGUF".to_owned(),
+        (Format::HuggingFace, _) => format!("Hugging Face directory, {files}"),
+    }
 }
 
 fn types(facts: &Facts) -> String {
@@ -52,10 +67,6 @@ fn heads(facts: &Facts) -> String {
 }
 
 fn attention(c: &ModelConfig) -> String {
-    let pairs = match c.rope_pairs {
-        RopePairs::Neighbours => "neighbours",
-        RopePairs::Halves => "halves",
-    };
     let mut kinds: Vec<(LayerConfig, usize)> = Vec::new();
     for layer in &c.layers {
         match kinds.iter_mut().find(|(kind, _)| kind == layer) {
@@ -63,12 +74,35 @@ fn attention(c: &ModelConfig) -> String {
             None => kinds.push((*layer, 1)),
         }
     }
-    let words: Vec<String> = kinds.iter().map(|(kind, count)| reach(kind, *count)).collect();
-    format!("RoPE in {pairs} over {} elements: {}", c.rope_dim, words.join("; "))
+    let rotates = c.rope_dim > 0;
+    let words: Vec<String> = kinds.iter().map(|(kind, n)| reach(kind, *n, rotates)).collect();
+    format!("{}: {}", positions(c), words.join("; "))
+}
+
+/// How the model tells positions apart.
+fn positions(c: &ModelConfig) -> String {
+    let mut words = Vec::new();
+    if let Some(first) = c.learned_positions {
+        words.push(format!("learned positions from row {first}"));
+    }
+    if c.rope_dim > 0 {
+        let pairs = match c.rope_pairs {
+            RopePairs::Neighbours => "neighbours",
+            RopePairs::Halves => "halves",
+        };
+        let scaled = if c.rope_factors.is_some() { ", frequencies scaled one by one" } else { "" };
+        words.push(format!("RoPE in {pairs} over {}{scaled}", rotated(c)));
+    }
+    if words.is_empty() { "no positions".to_owned() } else { words.join(" and ") }
+}
+
+fn rotated(c: &ModelConfig) -> String {
+    let all = if c.rope_dim == c.head_dim { String::new() } else { format!(" of {}", c.head_dim) };
+    format!("{}{all} elements", c.rope_dim)
 }
 
 /// What layers of one kind see, and their RoPE base.
-fn reach(kind: &LayerConfig, count: usize) -> String {
+fn reach(kind: &LayerConfig, count: usize, rotates: bool) -> String {
     let sees =
         kind.window.map_or("the whole text".to_owned(), |w| format!("a window of {w} tokens"));
     let scale = match kind.rope_scale {
@@ -76,23 +110,79 @@ fn reach(kind: &LayerConfig, count: usize) -> String {
         scale => format!(", positions times {scale}"),
     };
     let layers = if count == 1 { "1 layer sees".into() } else { format!("{count} layers see") };
-    format!("{layers} {sees} (theta {}{scale})", kind.rope_theta)
+    let theta =
+        if rotates { format!(" (theta {}{scale})", kind.rope_theta) } else { String::new() };
+    format!("{layers} {sees}{theta}")
 }
 
+/// The wiring, part by part.
 fn block(c: &ModelConfig) -> String {
-    let activation = match c.activation {
-        fewron_kernels::Activation::Silu => "SiLU",
-        fewron_kernels::Activation::GeluTanh => "GELU (tanh)",
-        fewron_kernels::Activation::Relu => "ReLU",
+    let head = if c.untied_head { "a head of its own" } else { "head tied to the embeddings" };
+    [norms(c), mlp(c), biases(c.biases), block_positions(c), head.to_owned()].join("; ")
+}
+
+/// Norms, and what reads what they give.
+fn norms(c: &ModelConfig) -> String {
+    let kind = match c.norm {
+        NormKind::Rms => "RMS norm",
+        NormKind::Layer => "LayerNorm",
     };
-    let mut norms = "RMS norm before attention and MLP".to_owned();
+    let mut words = match c.residual {
+        Residual::Sequential => format!("{kind} before attention and before the MLP, in sequence"),
+        Residual::Parallel => format!("one {kind} before attention and MLP, in parallel"),
+    };
     if c.post_norm {
-        norms.push_str(" and after each");
+        words.push_str(", and after each");
     }
     if c.qk_norm {
-        norms.push_str(", and of queries and keys");
+        words.push_str(", and of queries and keys");
     }
-    format!("{norms}; MLP with a {activation} gate")
+    words
+}
+
+fn mlp(c: &ModelConfig) -> String {
+    let activation = match c.activation {
+        Activation::Silu => "SiLU",
+        Activation::GeluTanh => "GELU (tanh)",
+        Activation::Relu => "ReLU",
+    };
+    let mlp = if c.shared_mlp { "one MLP for all layers" } else { "MLP" };
+    if c.gated {
+        format!("{mlp} with a {activation} gate")
+    } else {
+        format!("{mlp} with {activation} and no gate")
+    }
+}
+
+fn biases(b: Biases) -> String {
+    let parts = [
+        (b.qkv, "queries, keys and values"),
+        (b.attention_output, "attention's output"),
+        (b.mlp, "the MLP"),
+        (b.head, "the head"),
+    ];
+    let with: Vec<&str> = parts.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();
+    match (with.as_slice(), b.head) {
+        ([], _) => "no biases".to_owned(),
+        ([_, _, _, _], _) => "biases everywhere".to_owned(),
+        ([_, _, _], false) => "biases everywhere but in the head".to_owned(),
+        _ => format!("biases of {}", with.join(" and ")),
+    }
+}
+
+/// Positions and windows in a word or two; `attention` has the details.
+fn block_positions(c: &ModelConfig) -> String {
+    let positions = match (c.learned_positions, c.rope_dim) {
+        (Some(_), 0) => "learned positions".to_owned(),
+        (Some(_), _) => format!("learned positions and RoPE over {}", rotated(c)),
+        (None, 0) => "no positions".to_owned(),
+        (None, dim) if dim == c.head_dim => "RoPE over the whole head".to_owned(),
+        (None, _) => format!("RoPE over {} of a head", rotated(c)),
+    };
+    match c.layers.iter().filter(|layer| layer.window.is_some()).count() {
+        0 => positions,
+        local => format!("{positions}, windows in {local} of {} layers", c.layers.len()),
+    }
 }
 
 fn specials(t: &TokenizerFacts) -> String {
@@ -123,22 +213,29 @@ fn per_token(facts: &Facts) -> String {
         let share = 100.0 * part as f64 / bytes.total as f64;
         format!("{} ({share:.0}%)", show_bytes(part as f64))
     };
+    let BytesPerToken { attention, mlp, mlp_in_memory, head } = bytes.parts;
+    let shared = if mlp_in_memory == mlp {
+        String::new()
+    } else {
+        format!("; layers share MLPs, of which {} lie in memory", show_bytes(mlp_in_memory as f64))
+    };
     format!(
-        "{} of weights: attention {}, MLP {}, output head {}",
+        "{} of weights: attention {}, MLP {}, output head {}{shared}",
         show_bytes(bytes.total as f64),
-        part(bytes.parts.attention),
-        part(bytes.parts.mlp),
-        part(bytes.parts.head)
+        part(attention),
+        part(mlp),
+        part(head)
     )
 }
 
 fn gain(facts: &Facts) -> String {
     let gain = &facts.most_sparsity_can_give;
+    let gate = gain.speedup_gate_half.map_or("no gate policy".to_owned(), |speedup| {
+        format!("gate policy at 0.5 at most {speedup:.2}x")
+    });
     format!(
-        "the MLP is {:.0}% of the bytes: without it at most {:.2}x faster, gate policy at 0.5 at \
-         most {:.2}x",
+        "the MLP is {:.0}% of the bytes: without it at most {:.2}x faster, {gate}",
         100.0 * gain.mlp_share,
-        gain.speedup_without_mlp,
-        gain.speedup_gate_half
+        gain.speedup_without_mlp
     )
 }
