@@ -82,16 +82,24 @@ impl ChatTemplate {
         directory: &HfDirectory,
         tokenizer: &Tokenizer,
     ) -> Result<Option<Self>, ChatError> {
+        let source = Self::source_in(directory)?;
+        source.map(|source| Self::of(&source, tokenizer)).transpose()
+    }
+
+    /// The Jinja source of the template that [`Self::from_hf`] takes.
+    pub(crate) fn source_in(directory: &HfDirectory) -> Result<Option<String>, ChatError> {
         const MAX_BYTES: u64 = 64 << 20;
         let folder = directory.path();
         if let Some(source) = read_text(folder, "chat_template.jinja", MAX_BYTES)? {
-            return Self::of(&source, tokenizer).map(Some);
+            return Ok(Some(source));
         }
         for file in ["chat_template.json", "tokenizer_config.json"] {
             let object = read_object(folder, file, MAX_BYTES)?.unwrap_or_default();
             match object.get("chat_template") {
                 None | Some(Value::Null) => {}
-                Some(value) => return Self::of(default_template(value)?, tokenizer).map(Some),
+                Some(value) => {
+                    return default_template(value).map(|source| Some(source.to_owned()));
+                }
             }
         }
         Ok(None)

@@ -173,6 +173,11 @@ impl ModelConfig {
         }
         let eps =
             if phi { "attention.layer_norm_epsilon" } else { "attention.layer_norm_rms_epsilon" };
+        let score_width = if gemma {
+            gemma3_score_width(keys.block_count()?, hidden, heads, head_dim)
+        } else {
+            head_dim
+        };
         let has = |tensor: &str| gguf.tensor_info(tensor).is_some();
         Ok(Self {
             hidden,
@@ -200,7 +205,7 @@ impl ModelConfig {
             untied_head: has("output.weight"),
             activation: if gemma || phi { Activation::GeluTanh } else { Activation::Silu },
             embedding_scale: if gemma { (hidden as f32).sqrt() } else { 1.0 },
-            attention_scale: 1.0 / (head_dim as f32).sqrt(),
+            attention_scale: (1.0 / (score_width as f64).sqrt()) as f32,
             qk_norm: gemma || arch == "qwen3",
             post_norm: gemma,
             layers: if gemma { keys.gemma_layers()? } else { keys.global_layers()? },
@@ -217,6 +222,17 @@ impl ModelConfig {
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
+}
+
+/// What attention scores of Gemma 3 are divided by the root of (`query_pre_attn_scalar`). GGUF files
+/// have no key for it: readers know the 27B model by its 62 layers (llama.cpp `gemma3.cpp`).
+pub(crate) fn gemma3_score_width(
+    layers: usize,
+    hidden: usize,
+    heads: usize,
+    head_dim: usize,
+) -> usize {
+    if layers == 62 { hidden / heads } else { head_dim }
 }
 
 /// Metadata of a GGUF file under its architecture's prefix.
@@ -354,9 +370,12 @@ impl<'a> Keys<'a> {
     }
 
     /// Gemma 3: five local layers with a sliding window, then a global one (technical report,
-    /// section 2). Linear RoPE scaling applies to the global layers alone.
+    /// section 2), or global ones only in files without a window. Linear RoPE scaling applies to the
+    /// global layers alone.
     fn gemma_layers(&self) -> Result<Vec<LayerConfig>, ModelError> {
-        let pattern = self.size_or("attention.sliding_window_pattern", 6)?;
+        let windows = self.has("attention.sliding_window");
+        let pattern =
+            if windows { self.size_or("attention.sliding_window_pattern", 6)? } else { 1 };
         let global = LayerConfig {
             rope_theta: self.float_or("rope.freq_base", 1e6)?,
             rope_scale: self.rope_scale()?,
@@ -365,7 +384,7 @@ impl<'a> Keys<'a> {
         let local = LayerConfig {
             rope_theta: self.float_or("rope.freq_base_swa", 1e4)?,
             rope_scale: 1.0,
-            window: Some(self.size("attention.sliding_window")?),
+            window: windows.then(|| self.size("attention.sliding_window")).transpose()?,
         };
         let kind = |layer: usize| if (layer + 1).is_multiple_of(pattern) { global } else { local };
         Ok((0..self.block_count()?).map(kind).collect())

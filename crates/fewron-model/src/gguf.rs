@@ -9,8 +9,8 @@ mod cursor;
 mod error;
 mod index;
 mod metadata;
+mod new_file;
 mod recipe;
-mod requantize;
 mod value;
 mod writer;
 
@@ -23,9 +23,10 @@ use fewron_kernels::DType;
 pub use error::{GgufError, GgufProblem};
 pub use index::TensorInfo;
 pub use metadata::{FromValue, Metadata};
+pub(crate) use new_file::{Data, Weights, encode};
+pub use new_file::{NewFile, NewFileError, NewTensor};
+pub(crate) use recipe::is_matrix;
 pub use recipe::{Change, Recipe};
-pub(crate) use requantize::encode;
-pub use requantize::{Requantize, RequantizeError};
 pub use value::{Array, Value, ValueType};
 pub use writer::{Field, Writer};
 

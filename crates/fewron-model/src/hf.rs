@@ -4,6 +4,7 @@
 //! stay in mapped files, in which they need not be aligned to their type (kernels read bytes).
 
 mod config;
+mod convert;
 mod error;
 mod keys;
 mod names;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+pub use convert::{Conversion, ConvertError};
 pub use error::{HfError, HfProblem};
 
 use crate::config::ModelConfig;
@@ -127,11 +129,11 @@ impl HfDirectory {
     }
 
     pub(crate) fn bytes(&self, file: usize) -> &[u8] {
-        self.weights.bytes(file)
+        self.weights.map(file)
     }
 
     pub(crate) fn release(&self, file: usize, range: Range<usize>) {
-        self.weights.release(file, range);
+        self.weights.map(file).release(range);
     }
 }
 

@@ -163,7 +163,7 @@ impl Model {
     }
 
     /// As [`Self::from_source`], with float matrices quantised in memory as `recipe` says: as
-    /// [`crate::gguf::Requantize`] would write them, but for rows that fit no quantised type, which stay
+    /// [`crate::gguf::NewFile`] would hold them, but for rows that fit no quantised type, which stay
     /// as they are, and the embeddings of a model with a head of its own, which stay in the file.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ pub use decode::Decoder;
 pub use error::TokenizerError;
 pub use vocab::TokenType;
 
+pub(crate) use hf::GgufVocabulary;
 use hf::{Pipeline, Spelling};
 use sentencepiece::SentencePiece;
 use specials::{Piece, SpecialMatcher};
@@ -221,6 +222,7 @@ impl Tokenizer {
                 Some(byte) => out.push(byte),
                 None => out.extend(text.as_bytes()),
             },
+            (TokenType::Unused, _) => {}
             _ => out.extend(text.as_bytes()),
         }
     }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use fewron_kernels::DType;
-use fewron_model::gguf::{Field, Gguf, Recipe, Requantize, Writer};
+use fewron_model::gguf::{Field, Gguf, NewFile, Recipe, Writer};
 use fewron_model::{KvType, Logits, Model, Pool, Session};
 use goldens::{Goldens, assert_close};
 
@@ -20,7 +20,7 @@ fn requantized(source: &Gguf, dtype: DType) -> Gguf {
 
 fn written(source: &Gguf, recipe: Recipe) -> Gguf {
     let mut bytes = Vec::new();
-    let work = Requantize::new(source, recipe).unwrap();
+    let work = NewFile::requantized(source, &recipe).unwrap();
     work.write(&mut bytes, &Pool::new(2), &mut |_| ControlFlow::Continue(())).unwrap();
     Gguf::from_bytes(recipe.dtype.name(), &bytes).unwrap()
 }

@@ -14,7 +14,7 @@ use clap_complete::Shell;
 
 pub(crate) use bench::BenchArgs;
 pub(crate) use model::ModelArgs;
-pub(crate) use quantize::QuantizeArgs;
+pub(crate) use quantize::{ConvertArgs, QuantizeArgs, WriteArgs};
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
 pub(crate) use text::{
     ChatArgs, EngineArgs, GenerateArgs, MaskArgs, PromptArgs, SamplingArgs, ScoreArgs,
@@ -82,6 +82,9 @@ pub(crate) enum Command {
     /// Write a model file with other weight types
     #[command(after_help = quantize::QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
+    /// Write a Hugging Face directory as a GGUF file
+    #[command(after_help = quantize::CONVERT_EXAMPLES)]
+    Convert(ConvertArgs),
     /// Draw a finished sweep as one HTML page
     #[command(after_help = study::REPORT_EXAMPLES)]
     Report(ReportArgs),

@@ -4,6 +4,7 @@ mod attribute;
 mod bench;
 mod chat;
 mod completions;
+mod convert;
 mod demo;
 mod generate;
 mod inspect;
@@ -33,6 +34,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Option<Outcome>> {
         Command::Attribute(args) => attribute::run(args, threads),
         Command::Bench(args) => bench::run(args, threads),
         Command::Quantize(args) => quantize::run(args, threads),
+        Command::Convert(args) => convert::run(args, threads),
         Command::Report(args) => report::run(args),
         Command::Demo(args) => demo::run(args, threads),
         Command::Completions(args) => completions::run(args),

@@ -18,6 +18,7 @@ mod store;
 mod study;
 mod ui;
 mod whole_file;
+mod writing;
 
 use std::io::ErrorKind;
 use std::panic::{self, PanicHookInfo};

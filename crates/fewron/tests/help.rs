@@ -5,7 +5,7 @@ mod support;
 
 use support::fewron;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "pull",
     "models",
     "inspect",
@@ -16,6 +16,7 @@ const COMMANDS: [&str; 13] = [
     "attribute",
     "bench",
     "quantize",
+    "convert",
     "report",
     "demo",
     "completions",

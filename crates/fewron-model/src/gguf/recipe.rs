@@ -1,8 +1,6 @@
-//! Which type each tensor gets when a model file is quantised.
+//! Which type each tensor gets when a model file is written.
 
 use fewron_kernels::DType;
-
-use super::{Gguf, GgufError, TensorView};
 
 const OUTPUT: &str = "output.weight";
 const EMBEDDING: &str = "token_embd.weight";
@@ -37,29 +35,19 @@ pub struct Change {
 }
 
 impl Recipe {
-    /// What becomes of each tensor, in the order of the file.
+    /// What becomes of a tensor of this type and shape (columns first), in a model whose head is tied
+    /// to the embedding or not.
     ///
     /// Tensors with one row, norms and what is no weight stay as they are. Rows that do not fit the
     /// blocks of a type get another one, of about the same or more bits: Q2_K and Q3_K become Q4_0,
     /// Q4_K Q5_0, Q5_K Q5_1, Q6_K Q8_0; and F16 where that does not fit either (llama.cpp
     /// `tensor_type_fallback`).
-    ///
-    /// # Errors
-    /// [`super::GgufProblem::UnsupportedType`] when a tensor has a type that fewron cannot read.
-    pub fn changes(&self, gguf: &Gguf) -> Result<Vec<Change>, GgufError> {
-        let tied = gguf.tensor_info(OUTPUT).is_none();
-        gguf.tensors()
-            .map(|info| Ok(self.change(&gguf.tensor(&info.name)?, tied)))
-            .collect::<Result<_, _>>()
-    }
-
-    fn change(&self, tensor: &TensorView<'_>, tied: bool) -> Change {
-        let (from, cols) = (tensor.dtype, tensor.cols());
-        if !is_matrix(tensor) {
+    pub fn change(&self, name: &str, from: DType, shape: &[usize], tied: bool) -> Change {
+        if !is_matrix(name, shape) {
             return Change { from, to: from, instead_of: None };
         }
-        let wanted = self.wanted(tensor.name, cols, tied);
-        let to = fitting(wanted, cols);
+        let wanted = self.wanted(name, shape[0], tied);
+        let to = fitting(wanted, shape[0]);
         Change { from, to, instead_of: (to != wanted).then_some(wanted) }
     }
 
@@ -106,10 +94,11 @@ impl Recipe {
     }
 }
 
-fn is_matrix(tensor: &TensorView<'_>) -> bool {
-    tensor.rows() > 1
-        && tensor.name.ends_with(".weight")
-        && !KEPT.iter().any(|kept| tensor.name.contains(kept))
+/// Whether a tensor is a weight matrix that a recipe has a type for.
+pub(crate) fn is_matrix(name: &str, shape: &[usize]) -> bool {
+    shape[1..].iter().product::<usize>() > 1
+        && name.ends_with(".weight")
+        && !KEPT.iter().any(|kept| name.contains(kept))
 }
 
 /// The type, or the one that stands for it in rows that do not fit its blocks.

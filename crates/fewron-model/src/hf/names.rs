@@ -52,6 +52,10 @@ impl Names {
         Names { family, tied, prefix, head, mlp_layer }
     }
 
+    pub(super) fn family(&self) -> Family {
+        self.family
+    }
+
     /// Whether one layer's MLP serves all.
     pub(super) fn shared_mlp(&self) -> bool {
         self.mlp_layer.is_some()

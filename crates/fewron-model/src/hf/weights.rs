@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
@@ -161,12 +160,8 @@ impl Weights {
         self.shards.iter().map(|shard| shard.map.len() as u64).sum()
     }
 
-    pub(super) fn bytes(&self, file: usize) -> &[u8] {
+    pub(super) fn map(&self, file: usize) -> &Mapped {
         &self.shards[file].map
-    }
-
-    pub(super) fn release(&self, file: usize, range: Range<usize>) {
-        self.shards[file].map.release(range);
     }
 }
 

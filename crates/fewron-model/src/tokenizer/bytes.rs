@@ -31,6 +31,11 @@ pub(super) fn byte_token(text: &str) -> Option<u8> {
     (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?
 }
 
+/// The SentencePiece token of a byte.
+pub(super) fn byte_text(byte: u8) -> String {
+    format!("<0x{byte:02X}>")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

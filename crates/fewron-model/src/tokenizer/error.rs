@@ -25,6 +25,10 @@ pub enum TokenizerError {
     )]
     Unsupported { problem: String },
     #[error(
+        "tokenizer.json {problem}, which GGUF files cannot say; fewron runs the directory itself"
+    )]
+    NotInGguf { problem: String },
+    #[error(
         "tokenizer.ggml.model is {found:?}; fewron reads \"gpt2\" (byte-level BPE) and \"llama\" \
          (SentencePiece); use a model of one of these kinds"
     )]

@@ -4,6 +4,7 @@
 //! Words are found and merged by the `tokenizers` crate. Special tokens are matched by
 //! [`super::specials`], so that [`super::Specials`] holds here too.
 
+mod export;
 mod file;
 mod settings;
 
@@ -21,6 +22,7 @@ use super::error::TokenizerError;
 use super::specials::SpecialMatcher;
 use super::vocab::{SpecialIds, TokenType, Vocab};
 use super::{Kind, Tokenizer, bytes, sentencepiece};
+pub(crate) use export::GgufVocabulary;
 use file::{Added, BpeModel, TokenizerFile};
 use settings::Settings;
 
@@ -82,10 +84,7 @@ impl Tokenizer {
     /// When `tokenizer.json` is missing or damaged, or asks for something that fewron does not have:
     /// another model than BPE, special tokens that match whole words only, tokens added after a text.
     pub fn from_hf(directory: &HfDirectory) -> Result<Self, TokenizerError> {
-        let text = read_text(directory.path(), FILE, MAX_FILE_BYTES)?
-            .ok_or(TokenizerError::MissingTokenizerJson)?;
-        let file = TokenizerFile::parse(&text)?;
-        drop(text);
+        let file = TokenizerFile::read(directory)?;
         let settings = Settings::read(directory.path())?;
         let mut added: BTreeMap<u32, Added> =
             file.added_tokens.into_iter().map(|token| (token.id, token)).collect();
@@ -128,6 +127,14 @@ impl Tokenizer {
             Pipeline { normalizer: file.normalizer, pre_tokenizer, model, spelling, space_first };
         let kind = Kind::Pipeline(Box::new(pipeline));
         Ok(Tokenizer { kind, vocab, matcher, ids, prefix })
+    }
+}
+
+impl TokenizerFile {
+    fn read(directory: &HfDirectory) -> Result<Self, TokenizerError> {
+        let text = read_text(directory.path(), FILE, MAX_FILE_BYTES)?
+            .ok_or(TokenizerError::MissingTokenizerJson)?;
+        TokenizerFile::parse(&text)
     }
 }
 

@@ -69,6 +69,16 @@ impl PreTokenizer {
         Self::NAMES.iter().find(|(n, _)| *n == name).map(|(_, pre)| *pre)
     }
 
+    /// The name of the split by a pattern as it is published, with `\s+(?!\S)` before the last `\s+`.
+    pub(super) fn name_of_pattern(published: &str) -> Option<&'static str> {
+        let known = [("gpt-2", &GPT2), ("qwen2", &QWEN2), ("llama-bpe", &LLAMA3)];
+        let plain = published.strip_suffix(r"|\s+(?!\S)|\s+")?;
+        known
+            .into_iter()
+            .find(|(_, r)| r.as_str().strip_suffix(r"|\s+") == Some(plain))
+            .map(|k| k.0)
+    }
+
     /// The names known, for messages.
     pub(super) fn known() -> String {
         Self::NAMES.map(|(name, _)| name).join(", ")

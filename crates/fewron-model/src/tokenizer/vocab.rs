@@ -33,6 +33,18 @@ impl TokenType {
             _ => return None,
         })
     }
+
+    /// The number in GGUF files.
+    pub(super) fn ggml_id(self) -> i32 {
+        match self {
+            TokenType::Normal => 1,
+            TokenType::Unknown => 2,
+            TokenType::Control => 3,
+            TokenType::UserDefined => 4,
+            TokenType::Unused => 5,
+            TokenType::Byte => 6,
+        }
+    }
 }
 
 /// Token texts in one buffer, with their types.
@@ -182,6 +194,12 @@ impl SpecialIds {
                 .map(|(_, id)| id);
         }
         ids
+    }
+
+    /// The ends that follow from EOS, end of turn and the names of control tokens.
+    pub(super) fn known_ends(&self, vocab: &Vocab) -> Vec<u32> {
+        let named = [self.eos, self.eot].into_iter().flatten();
+        SpecialIds { ends: Vec::new(), ..self.clone() }.complete(vocab, named).ends
     }
 }
 

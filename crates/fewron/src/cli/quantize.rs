@@ -1,4 +1,4 @@
-//! Arguments of the command that writes model files: quantize.
+//! Arguments of the commands that write model files: quantize, convert.
 
 use std::path::PathBuf;
 
@@ -25,12 +25,44 @@ pub(crate) struct QuantizeArgs {
     /// A .gguf file, a name from `fewron models`, or `hf:org/repo[:file]`
     #[arg(value_name = "IN")]
     pub(crate) input: String,
-    /// The file to write
-    #[arg(value_name = "OUT")]
-    pub(crate) output: PathBuf,
     /// Type of the matrices
     #[arg(long = "type", value_name = "TYPE", value_parser = dtypes(), ignore_case = true)]
     pub(crate) dtype: DType,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
+
+pub(super) const CONVERT_EXAMPLES: &str = "\
+Examples:
+  fewron convert models/tiny/tiny-phi tiny-phi.gguf
+  fewron convert SmolLM2-135M-Instruct smollm2-q8_0.gguf --type q8_0
+  fewron convert Qwen3-0.6B qwen3-q4_k.gguf --type q4_k --output-type q8_0
+
+Without --type the weights keep the float type of the files (F32 where they mix several). Norms and
+biases become F32. Other types are those of `fewron quantize`: one step gives the file that two do.
+
+The file holds weights, settings, tokenizer and chat template, for fewron and for llama.cpp. Llama,
+MobiLlama, Phi, Qwen 2 and 3, and Gemma 3 can be converted; GGUF has no architecture for OPT. What a
+GGUF file cannot say is refused by its name.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// A Hugging Face directory, or the name of one of the tiny models
+    #[arg(value_name = "DIR")]
+    pub(crate) input: String,
+    /// Type of the matrices, instead of that of the files
+    #[arg(long = "type", value_name = "TYPE", value_parser = dtypes(), ignore_case = true)]
+    pub(crate) dtype: Option<DType>,
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+}
+
+/// What commands that write a model file have in common.
+#[derive(Debug, Args)]
+pub(crate) struct WriteArgs {
+    /// The file to write
+    #[arg(value_name = "OUT")]
+    pub(crate) output: PathBuf,
     /// Type of the output head
     #[arg(long, value_name = "TYPE", value_parser = dtypes(), ignore_case = true)]
     #[arg(hide_possible_values = true)]

@@ -107,14 +107,14 @@ impl TokenizerFile {
 }
 
 /// The parts of a normalizer, pre-tokenizer, decoder or post-processor: itself, or a sequence's.
-fn parts<'a>(value: &'a Value, list: &str) -> Vec<&'a Value> {
+pub(super) fn parts<'a>(value: &'a Value, list: &str) -> Vec<&'a Value> {
     match value.get(list).and_then(Value::as_array) {
         Some(list) => list.iter().collect(),
         None => vec![value],
     }
 }
 
-fn kind(value: &Value) -> &str {
+pub(super) fn kind(value: &Value) -> &str {
     value.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 

@@ -14,6 +14,8 @@ const MAX_BYTES: u64 = 64 << 20;
 pub(super) struct Settings {
     pub(super) bos: Option<String>,
     pub(super) eos: Option<String>,
+    pub(super) unk: Option<String>,
+    pub(super) pad: Option<String>,
     /// All special tokens that have a role.
     named: Vec<String>,
     /// `added_tokens_decoder`.
@@ -52,9 +54,12 @@ impl Settings {
         let ends = [&generation, &model]
             .into_iter()
             .find_map(|config| config.get("eos_token_id").filter(|value| !value.is_null()));
+        let one = |key: &str| role(key).and_then(|value| texts(value).pop());
         Ok(Settings {
-            bos: role("bos_token").and_then(|value| texts(value).pop()),
-            eos: role("eos_token").and_then(|value| texts(value).pop()),
+            bos: one("bos_token"),
+            eos: one("eos_token"),
+            unk: one("unk_token"),
+            pad: one("pad_token"),
             named,
             added: config.get("added_tokens_decoder").map(added).unwrap_or_default(),
             adds,

@@ -36,7 +36,7 @@ fn recipe(dtype: DType) -> Recipe {
 
 fn written(gguf: &Gguf, recipe: Recipe, threads: usize) -> Vec<u8> {
     let mut out = Vec::new();
-    let work = Requantize::new(gguf, recipe).unwrap();
+    let work = NewFile::requantized(gguf, &recipe).unwrap();
     work.write(&mut out, &Pool::new(threads), &mut |_| ControlFlow::Continue(())).unwrap();
     out
 }
@@ -68,8 +68,8 @@ fn every_tensor_gets_the_type_that_suits_it() {
     expect(recipe(Bf16), ["BF16"; 5]);
     let both = Recipe { dtype: Q4_K, output: Some(Q8_0), embedding: Some(Q5_K) };
     expect(both, ["Q5_K", "Q8_0", "Q4_K", "Q5_0", "F16"]);
-    let changes = recipe(Q4_K).changes(&source).unwrap();
-    let instead_of: Vec<_> = changes.iter().map(|change| change.instead_of).collect();
+    let file = NewFile::requantized(&source, &recipe(Q4_K)).unwrap();
+    let instead_of: Vec<_> = file.tensors().map(|tensor| tensor.change.instead_of).collect();
     assert_eq!(instead_of[..5], [None, None, None, Some(Q4_K), Some(Q4_K)]);
 }
 
@@ -80,7 +80,8 @@ fn the_embedding_is_the_head_where_there_is_no_other() {
         let writer = Writer::new().tensor("token_embd.weight", 0, &[cols, 3], data);
         let gguf = Gguf::from_bytes("tied", &writer.to_bytes()).unwrap();
         let recipe = Recipe { embedding: Some(DType::F32), ..recipe(DType::Q4_0) };
-        recipe.changes(&gguf).unwrap()[0].to
+        let file = NewFile::requantized(&gguf, &recipe).unwrap();
+        file.tensors().next().unwrap().change.to
     };
     assert_eq!((tied(256), tied(96)), (DType::Q6_K, DType::Q8_0));
 }
@@ -124,7 +125,7 @@ fn values_are_those_of_the_encoder_whatever_the_number_of_threads() {
 #[test]
 fn progress_counts_and_stops() {
     let source = source();
-    let work = Requantize::new(&source, recipe(DType::Q8_0)).unwrap();
+    let work = NewFile::requantized(&source, &recipe(DType::Q8_0)).unwrap();
     let mut last = 0;
     let mut count = |done| {
         assert!(done > last);
@@ -134,7 +135,7 @@ fn progress_counts_and_stops() {
     work.write(&mut Vec::new(), &Pool::new(1), &mut count).unwrap();
     assert_eq!(last, work.data_bytes());
     let stopped = work.write(&mut Vec::new(), &Pool::new(1), &mut |_| ControlFlow::Break(()));
-    assert!(matches!(stopped, Err(RequantizeError::Stopped)));
+    assert!(matches!(stopped, Err(NewFileError::Stopped)));
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn weights_that_are_no_numbers_are_named() {
     }
     let writer = Writer::new().tensor("a.weight", 0, &[64, 9], data);
     let source = Gguf::from_bytes("source", &writer.to_bytes()).unwrap();
-    let work = Requantize::new(&source, recipe(DType::Q8_0)).unwrap();
+    let work = NewFile::requantized(&source, &recipe(DType::Q8_0)).unwrap();
     let error = work.write(&mut Vec::new(), &Pool::new(3), &mut |_| ControlFlow::Continue(()));
     let message = error.unwrap_err().to_string();
     assert_eq!(message, "tensor a.weight, row 4: element 5 is NaN; weights are finite numbers");
