@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// Positions of a page: one in each lane.
 const PAGE: usize = LANES;
 
-/// Queries of one head that go through the pages together.
+/// Queries that go through the pages together.
 const QUERIES: usize = 4;
 
 /// Element type of cached keys and values.
@@ -176,7 +176,7 @@ impl KvPage {
     }
 }
 
-/// A query of one head.
+/// A query of one token's head.
 #[derive(Clone, Copy)]
 pub struct Query<'a> {
     /// Its elements.
@@ -195,8 +195,7 @@ pub struct AttentionScratch {
     scores: Vec<f32>,
 }
 
-/// `z = Σ_t softmax_t(scale · q·k_t) · v_t` for queries of one query head, over head `head` of the
-/// pages; `z` has shape `[queries, dim]`. A query's result does not depend on the others.
+/// `z = Σ_t softmax_t(scale · q·k_t) · v_t` for queries that share head `head` of the pages; `z` has shape `[queries, dim]`. A query's result does not depend on the others.
 ///
 /// # Panics
 /// When lengths differ, a query sees nothing, there are not pages for what it sees, or they were made
@@ -223,7 +222,7 @@ pub fn attend(
     let mut rest = queries;
     let mut done = 0;
     while !rest.is_empty() {
-        let count = if rest.len() >= QUERIES { QUERIES } else { 1 };
+        let count = rest.len().min(QUERIES);
         let (tile, others) = rest.split_at(count);
         let z = &mut z[done * shape.dim..][..count * shape.dim];
         attend_tile(isa, shape, pages, head, scale, tile, &mut scratch.scores, z);
@@ -248,10 +247,11 @@ fn attend_body<A: Arch>(
 ) {
     macro_rules! run {
         ($kind:ident) => {
-            if queries.len() == QUERIES {
-                tile::<A, $kind, QUERIES>(shape, pages, head, scale, queries, scores, z)
-            } else {
-                tile::<A, $kind, 1>(shape, pages, head, scale, queries, scores, z)
+            match queries.len() {
+                QUERIES => tile::<A, $kind, QUERIES>(shape, pages, head, scale, queries, scores, z),
+                3 => tile::<A, $kind, 3>(shape, pages, head, scale, queries, scores, z),
+                2 => tile::<A, $kind, 2>(shape, pages, head, scale, queries, scores, z),
+                _ => tile::<A, $kind, 1>(shape, pages, head, scale, queries, scores, z),
             }
         };
     }

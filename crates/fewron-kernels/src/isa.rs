@@ -146,6 +146,12 @@ pub(crate) trait Arch {
     /// Four rows of 64 bytes as vectors of 16 lanes of one byte of each row: vector `q` holds, in
     /// lane `4ℓ + i`, byte `16ℓ + 4q + i`.
     unsafe fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4];
+    /// [`Arch::interleave`] of the [`Arch::nibbles`] at four places.
+    #[inline(always)]
+    unsafe fn interleave_nibbles(rows: [*const u8; 4]) -> [Self::Bytes; 4] {
+        // SAFETY: passed on to the caller.
+        unsafe { Self::interleave(rows.map(|row| Self::nibbles(row))) }
+    }
 
     /// Zeros.
     unsafe fn no_ints() -> Self::Ints;

@@ -15,8 +15,8 @@ use fewron_kernels::{
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Tokens whose queries of one head are one piece of work.
-const TOKENS_OF_A_HEAD: usize = 16;
+/// Most queries that are one piece of work.
+const QUERIES_OF_A_PIECE: usize = 16;
 
 /// Buffers of a forward pass; kept between passes.
 #[derive(Default)]
@@ -105,7 +105,7 @@ struct ChosenHeads {
     jobs: Vec<usize>,
     /// Tokens whose heads are chosen by their outputs.
     by_output: Vec<usize>,
-    /// The jobs in the order in which they are done, as many as [`TOKENS_OF_A_HEAD`] at a time, and
+    /// The jobs in the order in which they are done, at most [`QUERIES_OF_A_PIECE`] at a time, and
     /// where each such piece of work begins and ends.
     order: Vec<usize>,
     pieces: Vec<Range<usize>>,
@@ -337,24 +337,27 @@ impl Pass<'_> {
             let own = own.then(|| (&k[at..at + dim], &v[at..at + dim]));
             Query { q: &q[job * dim..][..dim], first, last, own }
         };
-        // Tokens of one text share the reading of its pages, head by head.
+        // Queries that see the same keys and values share the reading of their pages: those of the
+        // tokens of one text, and of the heads of a group.
         let ChosenHeads { jobs, order, pieces, out, .. } = chosen;
         order.clear();
         order.extend_from_slice(jobs);
-        order.sort_unstable_by_key(|job| (job % config.heads, *job));
-        let pages = |job: &usize| (job % config.heads, texts.owner(job / config.heads));
+        let pages =
+            |job: &usize| (kv_head(config, job % config.heads), texts.owner(job / config.heads));
+        order.sort_unstable_by_key(|job| (pages(job), *job));
+        // Pieces for all threads.
+        let most = (order.len() / self.pool.threads()).clamp(1, QUERIES_OF_A_PIECE);
         pieces.clear();
         for together in order.chunk_by(|a, b| pages(a) == pages(b)) {
-            for piece in together.chunks(TOKENS_OF_A_HEAD) {
+            for piece in together.chunks(most) {
                 let start = pieces.last().map_or(0, |last: &Range<usize>| last.end);
                 pieces.push(start..start + piece.len());
             }
         }
-        let most = pieces.iter().map(Range::len).max().unwrap_or(1);
         out.resize(pieces.len() * most * dim, 0.0);
         let run = |piece: usize, scratch: &mut AttentionScratch, z: &mut [f32]| {
             let jobs = &order[pieces[piece].clone()];
-            let queries: [Query; TOKENS_OF_A_HEAD] =
+            let queries: [Query; QUERIES_OF_A_PIECE] =
                 std::array::from_fn(|index| query(&jobs[index.min(jobs.len() - 1)]));
             let queries = &queries[..jobs.len()];
             let (token, head) = (jobs[0] / config.heads, jobs[0] % config.heads);

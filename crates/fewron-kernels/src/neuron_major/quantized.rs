@@ -268,6 +268,23 @@ unsafe fn expand<A: Arch, const BITS: usize>(tile: *const u8) -> A::Bytes {
     }
 }
 
+/// The weights of a tile of four neurons, as sixteen neighbouring outputs of each in a vector.
+#[inline(always)]
+unsafe fn four_rows<A: Arch, const BITS: usize>([a, b, c, d]: [*const u8; 4]) -> [A::Bytes; 4] {
+    // SAFETY: the caller promises tiles of this many bits.
+    unsafe {
+        if BITS == 4 {
+            return A::interleave_nibbles([a, b, c, d]);
+        }
+        A::interleave([
+            expand::<A, BITS>(a),
+            expand::<A, BITS>(b),
+            expand::<A, BITS>(c),
+            expand::<A, BITS>(d),
+        ])
+    }
+}
+
 multiversion! {
     /// Sums the active neurons' rows for one token, group by group.
     fn sparse(w: &QuantizedRows, o: &Quantized, token: usize, tiles: Range<usize>, y: &Output) = sparse_body;
@@ -330,11 +347,11 @@ fn sparse_bits<A: Arch, const BITS: usize>(
                 let mut ints = [A::no_ints(); 4];
                 let mut sums = [A::no_sums(); 4];
                 for four in (0..count).step_by(4) {
-                    let parts = A::interleave([
-                        expand::<A, BITS>(rows[four].add(at)),
-                        expand::<A, BITS>(rows[four + 1].add(at)),
-                        expand::<A, BITS>(rows[four + 2].add(at)),
-                        expand::<A, BITS>(rows[four + 3].add(at)),
+                    let parts = four_rows::<A, BITS>([
+                        rows[four].add(at),
+                        rows[four + 1].add(at),
+                        rows[four + 2].add(at),
+                        rows[four + 3].add(at),
                     ]);
                     let factors = factors.as_ptr().add(four);
                     for q in 0..4 {
@@ -389,11 +406,11 @@ fn fill_panels_bits<A: Arch, const BITS: usize>(
         unsafe {
             for j in 0..w.group / 4 {
                 let first = group * w.group + 4 * j;
-                let parts = A::interleave([
-                    expand::<A, BITS>(w.tile(first, tile).as_ptr()),
-                    expand::<A, BITS>(w.tile(first + 1, tile).as_ptr()),
-                    expand::<A, BITS>(w.tile(first + 2, tile).as_ptr()),
-                    expand::<A, BITS>(w.tile(first + 3, tile).as_ptr()),
+                let parts = four_rows::<A, BITS>([
+                    w.tile(first, tile).as_ptr(),
+                    w.tile(first + 1, tile).as_ptr(),
+                    w.tile(first + 2, tile).as_ptr(),
+                    w.tile(first + 3, tile).as_ptr(),
                 ]);
                 for q in 0..4 {
                     A::store_bytes(parts[q], panels[q].vector(group, j));

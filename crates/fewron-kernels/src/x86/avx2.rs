@@ -70,6 +70,22 @@ unsafe fn first(lanes: usize) -> Pair<__m256i> {
     }
 }
 
+/// [`Arch::interleave`] of one half of the lanes.
+#[inline(always)]
+unsafe fn interleave_half([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+    // SAFETY: the caller promises AVX2.
+    unsafe {
+        let (low_ab, low_cd) = (_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d));
+        let (high_ab, high_cd) = (_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d));
+        [
+            _mm256_unpacklo_epi16(low_ab, low_cd),
+            _mm256_unpackhi_epi16(low_ab, low_cd),
+            _mm256_unpacklo_epi16(high_ab, high_cd),
+            _mm256_unpackhi_epi16(high_ab, high_cd),
+        ]
+    }
+}
+
 /// Transposes eight rows of eight elements; `from` rows are 64 bytes apart.
 #[inline(always)]
 unsafe fn transpose_eight(from: *const u8, to: *mut u8, stride: usize) {
@@ -211,30 +227,30 @@ impl<const VNNI: bool> Arch for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4] {
+    unsafe fn interleave([a, b, c, d]: [Self::Bytes; 4]) -> [Self::Bytes; 4] {
         unsafe {
-            let mut out = [rows[0]; 4];
-            for half in 0..2 {
-                let [a, b, c, d] = if half == 0 {
-                    [rows[0].0, rows[1].0, rows[2].0, rows[3].0]
-                } else {
-                    [rows[0].1, rows[1].1, rows[2].1, rows[3].1]
-                };
-                let (low_ab, low_cd) = (_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d));
-                let (high_ab, high_cd) = (_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d));
-                let parts = [
-                    _mm256_unpacklo_epi16(low_ab, low_cd),
-                    _mm256_unpackhi_epi16(low_ab, low_cd),
-                    _mm256_unpacklo_epi16(high_ab, high_cd),
-                    _mm256_unpackhi_epi16(high_ab, high_cd),
-                ];
-                for q in 0..4 {
-                    if half == 0 {
-                        out[q].0 = parts[q];
-                    } else {
-                        out[q].1 = parts[q];
-                    }
-                }
+            let first = interleave_half([a.0, b.0, c.0, d.0]);
+            let second = interleave_half([a.1, b.1, c.1, d.1]);
+            let mut out = [a; 4];
+            for q in 0..4 {
+                out[q] = Pair(first[q], second[q]);
+            }
+            out
+        }
+    }
+
+    /// Nibbles come apart after their bytes are in place: half the shuffles.
+    #[inline(always)]
+    unsafe fn interleave_nibbles(rows: [*const u8; 4]) -> [Self::Bytes; 4] {
+        unsafe {
+            let mut folded = [_mm256_setzero_si256(); 4];
+            for (to, from) in folded.iter_mut().zip(rows) {
+                *to = _mm256_loadu_si256(from.cast());
+            }
+            let folded = interleave_half(folded);
+            let mut out = [Self::no_bytes(); 4];
+            for q in 0..4 {
+                out[q] = Self::low(Pair(folded[q], _mm256_srli_epi16::<4>(folded[q])));
             }
             out
         }
