@@ -430,10 +430,7 @@ impl Loader<'_> {
         cols: usize,
         bias: bool,
     ) -> Result<Weight, ModelError> {
-        let weight = self.view(&format!("{name}.weight"), &[cols, rows])?;
-        let bias = self.bias(name, rows, bias)?;
-        let weight = Weight { bias: bias.map(Arc::from), ..weight };
-        self.packed(&format!("{name}.weight"), weight, Packed::new)
+        self.packed_as(Packed::new, name, rows, cols, bias)
     }
 
     /// The output head: with its low bits apart where its type allows it.
@@ -444,14 +441,25 @@ impl Loader<'_> {
         cols: usize,
         bias: bool,
     ) -> Result<Weight, ModelError> {
-        let weight = self.view(&format!("{name}.weight"), &[cols, rows])?;
-        let bias = self.bias(name, rows, bias)?;
         let split = |isa, pool: &Pool, memory: &mut Memory, matrix: &Matrix| {
             Packed::split(isa, pool, memory, matrix)
                 .unwrap_or_else(|| Packed::new(isa, pool, memory, matrix))
         };
+        self.packed_as(split, name, rows, cols, bias)
+    }
+
+    fn packed_as(
+        &mut self,
+        pack: impl FnOnce(Isa, &Pool, &mut Memory, &Matrix) -> Packed,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        bias: bool,
+    ) -> Result<Weight, ModelError> {
+        let weight = self.view(&format!("{name}.weight"), &[cols, rows])?;
+        let bias = self.bias(name, rows, bias)?;
         let weight = Weight { bias: bias.map(Arc::from), ..weight };
-        self.packed(&format!("{name}.weight"), weight, split)
+        self.packed(&format!("{name}.weight"), weight, pack)
     }
 
     /// The bytes of a float matrix in the type that the recipe has for it.
