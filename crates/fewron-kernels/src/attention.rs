@@ -2,6 +2,7 @@
 
 use crate::format::LANES;
 use crate::isa::{Arch, Isa, multiversion};
+use crate::memory::prefetch_line;
 use crate::vector::{self, softmax_body};
 use half::f16;
 use std::sync::Arc;
@@ -314,6 +315,16 @@ const SOFTMAX_PAGES: usize = vector::LANES / PAGE;
 /// Pages whose scores are made together for a single query, so that sums do not wait for each other.
 const AT_ONCE: usize = 4;
 
+/// Pages from the one at work to the one that is asked for: their parts of a head are too short for
+/// the processor to see a stream.
+const PAGES_AHEAD: usize = 2;
+
+/// The same place of another page, or of the last one.
+#[inline(always)]
+fn ahead(pages: &[Arc<KvPage>], page: usize, offset: usize) -> *const u8 {
+    pages[page.min(pages.len() - 1)].base().wrapping_add(offset)
+}
+
 #[inline(always)]
 fn tile<A: Arch, S: Storage, const N: usize>(
     shape: &KvShape,
@@ -354,14 +365,17 @@ fn tile<A: Arch, S: Storage, const N: usize>(
         let mut page = 0;
         if N == 1 {
             while page + AT_ONCE <= pages.len() {
-                let mut bases = [std::ptr::null(); AT_ONCE];
+                let (mut bases, mut next) =
+                    ([std::ptr::null(); AT_ONCE], [std::ptr::null(); AT_ONCE]);
                 for p in 0..AT_ONCE {
                     bases[p] = pages[page + p].base().add(keys);
+                    next[p] = ahead(pages, page + p + AT_ONCE, keys);
                 }
                 let mut sums = [A::splat(0.0); AT_ONCE];
                 for i in 0..dim {
                     let x = A::splat(*q[0].add(i));
                     for p in 0..AT_ONCE {
+                        prefetch_line(next[p].wrapping_add(i * PAGE * S::SIZE));
                         let k = S::load::<A>(bases[p].add(i * PAGE * S::SIZE));
                         sums[p] = A::fma(x, k, sums[p]);
                     }
@@ -375,8 +389,10 @@ fn tile<A: Arch, S: Storage, const N: usize>(
         }
         for page in page..pages.len() {
             let base = pages[page].base().add(keys);
+            let next = ahead(pages, page + PAGES_AHEAD, keys);
             let mut sums = [A::splat(0.0); N];
             for i in 0..dim {
+                prefetch_line(next.wrapping_add(i * PAGE * S::SIZE));
                 let k = S::load::<A>(base.add(i * PAGE * S::SIZE));
                 for n in 0..N {
                     sums[n] = A::fma(A::splat(*q[n].add(i)), k, sums[n]);
@@ -469,6 +485,7 @@ unsafe fn columns<A: Arch, S: Storage, const N: usize, const V: usize>(
         let mut sums = [[A::splat(0.0); V]; N];
         for (index, page) in pages.iter().enumerate() {
             let base = page.base().add(values + at * S::SIZE);
+            let next = ahead(pages, index + PAGES_AHEAD, values + at * S::SIZE);
             let p = scores.as_ptr().add(index * PAGE);
             for slot in 0..PAGE {
                 let row = base.add(slot * padded * S::SIZE);
@@ -477,6 +494,7 @@ unsafe fn columns<A: Arch, S: Storage, const N: usize, const V: usize>(
                     weights[n] = A::splat(*p.add(n * width + slot));
                 }
                 for v in 0..V {
+                    prefetch_line(next.wrapping_add((slot * padded + v * LANES) * S::SIZE));
                     let value = S::load::<A>(row.add(v * LANES * S::SIZE));
                     for n in 0..N {
                         sums[n][v] = A::fma(weights[n], value, sums[n][v]);

@@ -99,16 +99,22 @@ impl<T: Pod> DerefMut for Piece<T> {
 /// Asks for cache lines, one for each 64 bytes of a slice from its first on.
 #[inline(always)]
 pub(crate) fn prefetch<T: Pod>(values: &[T]) {
+    for line in values.chunks(LINE / size_of::<T>()) {
+        prefetch_line(line.as_ptr().cast());
+    }
+}
+
+/// Asks for the cache line at an address, which need not be a valid one.
+#[inline(always)]
+pub(crate) fn prefetch_line(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        for line in values.chunks(LINE / size_of::<T>()) {
-            // SAFETY: a prefetch has no effect but on the caches, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-        }
+        // SAFETY: a prefetch has no effect but on the caches, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
+    let _ = at;
 }
 
 #[cfg(test)]
