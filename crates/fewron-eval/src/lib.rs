@@ -2,6 +2,7 @@
 //! and no HTML.
 
 pub mod bleu;
+pub mod calibrate;
 pub mod calibration;
 pub mod data;
 pub mod record;

@@ -16,8 +16,7 @@ pub use checkpoint::CheckpointError;
 use crate::record::{DataRecord, Example, ModelRecord, Settings, SweepRun};
 use checkpoint::Checkpoint;
 use fewron_model::{Model, ModelError, Pool, Session};
-use fewron_sparsity::policy::PolicyError;
-use fewron_sparsity::{Attribution, Calibration, Metric, PolicyKind, Scope, Selection};
+use fewron_sparsity::{Attribution, Metric, Plan, Scope, Selection};
 use measure::{Worker, measure};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -33,7 +32,16 @@ pub enum Masks {
     /// Attribution with the label known.
     Oracle(Vec<Metric>),
     /// Policies that a running model can have.
-    Runtime(Vec<PolicyKind>),
+    Runtime(Vec<RuntimeMask>),
+}
+
+/// A policy of a runtime sweep: its plans, one for each ratio, are [`Sweep::plans`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuntimeMask {
+    /// Its name in the record.
+    pub name: String,
+    /// SHA-256 of the plan file that it comes from; a quick calibration has none.
+    pub plan: Option<String>,
 }
 
 impl Masks {
@@ -46,10 +54,10 @@ impl Masks {
     }
 
     /// Names of the metrics or policies.
-    pub fn names(&self) -> Vec<&'static str> {
+    pub fn names(&self) -> Vec<&str> {
         match self {
             Masks::Oracle(metrics) => metrics.iter().map(|m| m.name()).collect(),
-            Masks::Runtime(policies) => policies.iter().map(|p| p.name()).collect(),
+            Masks::Runtime(policies) => policies.iter().map(|p| p.name.as_str()).collect(),
         }
     }
 }
@@ -123,8 +131,8 @@ pub struct Sweep<'a> {
     pub prompts: Vec<Prompt>,
     /// Decoder of answers.
     pub text: &'a dyn Text,
-    /// Calibration of the run-time policies; empty for the oracle.
-    pub calibration: Calibration,
+    /// By run-time policy and ratio; empty for the oracle.
+    pub plans: Vec<Vec<Plan>>,
     /// Worker threads, one question each.
     pub threads: usize,
     /// Where to keep results so that an interrupted sweep can go on; `None` keeps none.
@@ -156,9 +164,6 @@ pub enum SweepError {
         /// What the model said.
         source: ModelError,
     },
-    /// A policy that cannot be had.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
     /// The checkpoint cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -178,7 +183,6 @@ impl Sweep<'_> {
     /// checkpoint.
     pub fn run(&self, settings: Settings) -> Result<SweepRun, SweepError> {
         let start = Instant::now();
-        self.check_policies()?;
         let mut state = Checkpoint::open(self)?;
         let earlier_s = state.wall_s();
         let pending: Vec<usize> = (0..self.prompts.len()).filter(|i| !state.has(*i)).collect();
@@ -245,25 +249,6 @@ impl Sweep<'_> {
         let attribution =
             Attribution::new(&self.model, metrics, c.scope, c.correction, c.ig_steps, c.seed);
         Worker { session, attribution }
-    }
-
-    /// Fails early for policies that do not go with the scope or selection.
-    fn check_policies(&self) -> Result<(), SweepError> {
-        if let Masks::Runtime(policies) = &self.config.masks {
-            for &policy in policies {
-                self.policy(policy, 0.0)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn policy(
-        &self,
-        kind: PolicyKind,
-        ratio: f32,
-    ) -> Result<fewron_sparsity::Policy<'_>, PolicyError> {
-        let c = &self.config;
-        fewron_sparsity::Policy::new(kind, c.scope, c.selection, ratio, &self.calibration)
     }
 }
 

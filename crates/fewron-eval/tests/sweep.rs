@@ -1,10 +1,10 @@
 //! Sweeps on a tiny random-weight model: what must hold whatever the numbers are.
 
 use fewron_eval::record::{DataRecord, ModelRecord, Settings, SweepRun};
-use fewron_eval::sweep::{Masks, Prompt, Sweep, SweepConfig, SweepError, Text};
+use fewron_eval::sweep::{Masks, Prompt, RuntimeMask, Sweep, SweepConfig, SweepError, Text};
 use fewron_model::Model;
 use fewron_model::gguf::Gguf;
-use fewron_sparsity::{Calibration, Metric, PolicyKind, Scope, Selection};
+use fewron_sparsity::{Calibration, Metric, Plan, PolicyKind, Scope, Selection};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,8 +66,7 @@ fn run(
     stop_after: u64,
 ) -> Result<SweepRun, SweepError> {
     let model = model();
-    let neurons = model.config().intermediate;
-    let layers = model.config().layers.len();
+    let plans = plans(&model, &config);
     let stop = AtomicBool::new(false);
     let done = AtomicU64::new(0);
     Sweep {
@@ -84,11 +83,7 @@ fn run(
             .map(|i| Prompt { question: format!("q{i}"), tokens: vec![5 + i, 40, 41 + 3 * i, 9] })
             .collect(),
         text: &Numbers,
-        calibration: Calibration {
-            gate_weights: vec![vec![1.0; neurons]; layers],
-            gate_scores: vec![vec![0.1]; layers],
-            magnitudes: vec![vec![0.1]; layers],
-        },
+        plans,
         threads,
         checkpoint,
         progress: &|_, _| {
@@ -99,6 +94,26 @@ fn run(
         stop: &stop,
     }
     .run(settings())
+}
+
+/// The plans of a runtime sweep, from a calibration that weighs all neurons alike.
+fn plans(model: &Model, config: &SweepConfig) -> Vec<Vec<Plan>> {
+    let Masks::Runtime(masks) = &config.masks else { return Vec::new() };
+    let shape = model.config();
+    let calibration = Calibration {
+        gate_weights: vec![vec![1.0; shape.intermediate]; shape.layers.len()],
+        ..Calibration::default()
+    };
+    let plan = |mask: &RuntimeMask, &ratio: &f32| {
+        let policy = mask.name.parse().unwrap();
+        Plan::uniform(shape, policy, config.scope, config.selection, ratio, &calibration).unwrap()
+    };
+    masks.iter().map(|mask| config.ratios.iter().map(|r| plan(mask, r)).collect()).collect()
+}
+
+fn runtime(policies: &[PolicyKind]) -> Masks {
+    let mask = |policy: &PolicyKind| RuntimeMask { name: policy.to_string(), plan: None };
+    Masks::Runtime(policies.iter().map(mask).collect())
 }
 
 fn oracle() -> Masks {
@@ -113,7 +128,8 @@ fn json(run: &SweepRun) -> String {
 
 #[test]
 fn nothing_masked_is_the_dense_answer_to_the_last_bit() {
-    for masks in [oracle(), Masks::Runtime(vec![PolicyKind::Gate, PolicyKind::Magnitude])] {
+    let policies = [PolicyKind::Gate, PolicyKind::Magnitude, PolicyKind::Prompt];
+    for masks in [oracle(), runtime(&policies)] {
         let run = run(config(masks, &[0.0]), 2, None, u64::MAX).unwrap();
         for point in &run.points {
             assert_eq!((point.agreement.mean, point.kl.mean), (1.0, 0.0), "{}", point.name());
@@ -185,13 +201,4 @@ fn heads_and_both_scopes_run() {
         assert_eq!(point.kept_mlp.is_empty(), scope == Scope::Heads);
         assert_eq!(run.analysis.activity[0].head_importance.len(), run.analysis.layers);
     }
-}
-
-#[test]
-fn policies_that_cannot_be_had_are_refused() {
-    let gate = Masks::Runtime(vec![PolicyKind::Gate]);
-    let heads = SweepConfig { scope: Scope::Heads, ..config(gate.clone(), &[0.5]) };
-    assert!(run(heads, 1, None, u64::MAX).unwrap_err().to_string().contains("heads"));
-    let global = SweepConfig { selection: Selection::Global, ..config(gate, &[0.5]) };
-    assert!(run(global, 1, None, u64::MAX).unwrap_err().to_string().contains("global"));
 }

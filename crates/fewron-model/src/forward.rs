@@ -3,6 +3,7 @@
 use crate::attention::{kv_head, window_start};
 use crate::config::Residual;
 use crate::kv_cache::KvCache;
+use crate::low_rank::{LowRank, LowRankScratch};
 use crate::mask::{Choice, MaskSource};
 use crate::model::{ByInput, Layer, Model, Weight};
 use crate::norm::Norm;
@@ -34,7 +35,10 @@ pub(crate) struct Scratch {
     /// Whether `post` holds only the neurons in `kept`.
     sparse: bool,
     kept: Vec<u32>,
+    /// Activations of one token's gate.
+    act: Vec<f32>,
     out: Vec<f32>,
+    extra: Extra,
     chosen: ChosenHeads,
     /// Rows of the query projection that run, and their products.
     query_rows: Vec<u32>,
@@ -42,6 +46,20 @@ pub(crate) struct Scratch {
     attention: Vec<AttentionScratch>,
     /// The residual stream before attention, where the MLP reads it too.
     before: Vec<f32>,
+}
+
+/// What the mask source adds to an MLP.
+#[derive(Default)]
+struct Extra {
+    /// Tokens that share a map, in order.
+    maps: Vec<(Range<usize>, Arc<LowRank>)>,
+    /// Predicted scores, `[tokens, intermediate]`.
+    scores: Vec<f32>,
+    /// What compensates for the neurons that are off, `[tokens, hidden]`.
+    compensation: Vec<f32>,
+    /// Tokens whose MLP is not dense.
+    masked: Vec<bool>,
+    scratch: LowRankScratch,
 }
 
 /// The past of a batch's tokens.
@@ -171,11 +189,16 @@ impl Pass<'_> {
     /// Runs all blocks from `first` on; `x` is the residual stream, `[tokens, hidden]`.
     pub(crate) fn blocks(&mut self, first: usize, x: &mut [f32]) {
         for layer in first..self.model.layers.len() {
-            self.attention(layer, x);
-            self.after_heads(layer, x);
-            self.mlp_output(layer, x);
+            self.block(layer, x);
         }
         self.observe(Site::ResidFinal, self.model.layers.len(), x);
+    }
+
+    /// Runs one block.
+    pub(crate) fn block(&mut self, layer: usize, x: &mut [f32]) {
+        self.attention(layer, x);
+        self.after_heads(layer, x);
+        self.mlp_output(layer, x);
     }
 
     /// Sets in at `layer` with given neuron or head outputs; `x` is the residual stream there.
@@ -185,6 +208,7 @@ impl Pass<'_> {
                 self.scratch.post.clear();
                 self.scratch.post.extend_from_slice(post);
                 self.scratch.sparse = false;
+                self.scratch.extra.masked.clear();
             }
             Resume::Heads(z) => {
                 self.scratch.z.clear();
@@ -284,7 +308,7 @@ impl Pass<'_> {
                     let kept = self.scratch.kept.iter();
                     chosen.jobs.extend(kept.map(|&head| all.start + head as usize));
                 }
-                Choice::ByGate | Choice::ByOutput => {
+                Choice::ByGate | Choice::ByPrediction | Choice::ByOutput => {
                     chosen.jobs.extend(all);
                     chosen.by_output.push(token);
                 }
@@ -425,11 +449,20 @@ impl Pass<'_> {
         let l = &self.model.layers[layer];
         let weights = l.mlp.gate_proj.iter().chain([&l.mlp.up_proj]);
         self.normed_input(x, l.mlp_norm(), weights);
+        let input = std::mem::take(&mut self.scratch.norm);
+        self.observe(Site::MlpInput, layer, &input[..x.len()]);
+        self.scratch.norm = input;
         self.scratch.sparse = false;
+        self.scratch.extra.masked.clear();
         if self.positions.len() == 1 {
             match self.neuron_choice(layer, 0) {
                 Choice::Listed => self.listed_neurons(l),
                 Choice::ByGate => self.gated_neurons(layer, l),
+                Choice::ByPrediction => {
+                    self.predict(layer);
+                    self.choose_predicted(layer, 0);
+                    self.listed_neurons(l);
+                }
                 choice => {
                     self.dense_neurons(layer, l);
                     self.drop_neurons(layer, 0, choice);
@@ -437,19 +470,86 @@ impl Pass<'_> {
             }
         } else {
             self.dense_neurons(layer, l);
+            self.predict(layer);
             for token in 0..self.positions.len() {
                 let choice = self.neuron_choice(layer, token);
                 self.drop_neurons(layer, token, choice);
             }
         }
+        self.compensate(layer);
         self.observe_neurons(layer);
+    }
+
+    /// Maps the MLP's inputs by what `map_of` gives for each token into `out`, `[tokens, width]`, whose
+    /// rows are left as they are for tokens without a map.
+    fn map_inputs(
+        &mut self,
+        map_of: impl Fn(&dyn MaskSource, usize) -> Option<&Arc<LowRank>>,
+        width: usize,
+        out: &mut Vec<f32>,
+    ) {
+        let Some(masks) = self.masks.as_deref() else { return };
+        let Extra { maps, scratch, .. } = &mut self.scratch.extra;
+        maps.clear();
+        for token in 0..self.positions.len() {
+            let Some(map) = map_of(masks, self.first_token + token) else { continue };
+            match maps.last_mut() {
+                Some((range, last)) if range.end == token && Arc::ptr_eq(last, map) => {
+                    range.end = token + 1;
+                }
+                _ => maps.push((token..token + 1, Arc::clone(map))),
+            }
+        }
+        if maps.is_empty() {
+            return;
+        }
+        out.resize(self.positions.len() * width, 0.0);
+        let (isa, hidden) = (self.model.isa(), self.model.config().hidden);
+        for (tokens, map) in maps {
+            let x = &self.scratch.norm[tokens.start * hidden..tokens.end * hidden];
+            let out = &mut out[tokens.start * width..tokens.end * width];
+            map.forward(isa, self.pool, x, scratch, out);
+        }
+    }
+
+    /// Predicted scores of the neurons, for the tokens that have a predictor.
+    fn predict(&mut self, layer: usize) {
+        let mut scores = std::mem::take(&mut self.scratch.extra.scores);
+        let neurons = self.model.config().intermediate;
+        self.map_inputs(|masks, token| masks.predictor(layer, token), neurons, &mut scores);
+        self.scratch.extra.scores = scores;
+    }
+
+    /// Lets the mask source choose neurons by their predicted scores.
+    fn choose_predicted(&mut self, layer: usize, token: usize) {
+        let n = self.model.config().intermediate;
+        let s = &mut *self.scratch;
+        if let Some(masks) = self.masks.as_mut() {
+            let scores = &s.extra.scores[token * n..][..n];
+            masks.select_neurons(layer, self.first_token + token, scores, &mut s.kept);
+        }
+    }
+
+    /// What compensates for neurons that are off, where any are.
+    fn compensate(&mut self, layer: usize) {
+        if !self.scratch.extra.masked.contains(&true) {
+            return;
+        }
+        let mut out = std::mem::take(&mut self.scratch.extra.compensation);
+        out.clear();
+        let hidden = self.model.config().hidden;
+        self.map_inputs(|masks, token| masks.compensation(layer, token), hidden, &mut out);
+        self.scratch.extra.compensation = out;
     }
 
     /// Asks the mask source which neurons run. Without a gate, a choice by it is one by the outputs.
     fn neuron_choice(&mut self, layer: usize, token: usize) -> Choice {
         self.scratch.kept.clear();
-        let Some(masks) = self.masks.as_mut() else { return Choice::Dense };
-        match masks.neurons(layer, self.first_token + token, &mut self.scratch.kept) {
+        let choice = self.masks.as_mut().map_or(Choice::Dense, |masks| {
+            masks.neurons(layer, self.first_token + token, &mut self.scratch.kept)
+        });
+        self.scratch.extra.masked.push(choice != Choice::Dense);
+        match choice {
             Choice::ByGate if !self.model.config().gated => Choice::ByOutput,
             choice => choice,
         }
@@ -506,17 +606,19 @@ impl Pass<'_> {
     fn drop_neurons(&mut self, layer: usize, token: usize, choice: Choice) {
         let (isa, config) = (self.model.isa(), self.model.config());
         let n = config.intermediate;
+        if choice == Choice::ByPrediction {
+            self.choose_predicted(layer, token);
+        }
         let s = &mut *self.scratch;
         let index = self.first_token + token;
         let Some(masks) = self.masks.as_mut() else { return };
         match choice {
             Choice::Dense => return,
-            Choice::Listed => {}
+            Choice::Listed | Choice::ByPrediction => {}
             Choice::ByGate => {
-                s.norm.resize(n.max(s.norm.len()), 0.0);
-                let gate = &mut s.norm[..n];
-                activate(isa, config.activation, &s.gate[token * n..][..n], gate);
-                masks.select_neurons(layer, index, gate, &mut s.kept);
+                s.act.resize(n, 0.0);
+                activate(isa, config.activation, &s.gate[token * n..][..n], &mut s.act);
+                masks.select_neurons(layer, index, &s.act, &mut s.kept);
             }
             Choice::ByOutput => {
                 masks.select_neurons(layer, index, &s.post[token * n..][..n], &mut s.kept);
@@ -565,6 +667,16 @@ impl Pass<'_> {
         s.sparse = true;
     }
 
+    /// Adds what compensates for neurons that are off to `scratch.out`.
+    fn add_compensation(&mut self) {
+        let (hidden, s) = (self.model.config().hidden, &mut *self.scratch);
+        let Extra { masked, compensation, .. } = &s.extra;
+        let rows = s.out.chunks_exact_mut(hidden).zip(compensation.chunks_exact(hidden));
+        for ((out, add), _) in rows.zip(masked).filter(|(_, masked)| **masked) {
+            out.iter_mut().zip(add).for_each(|(out, add)| *out += add);
+        }
+    }
+
     /// Adds the down projection of `scratch.post` to the residual stream.
     pub(crate) fn mlp_output(&mut self, layer: usize, x: &mut [f32]) {
         let (isa, l) = (self.model.isa(), &self.model.layers[layer]);
@@ -577,6 +689,7 @@ impl Pass<'_> {
             s.input.set(isa, self.pool, &s.post, neurons, layout);
         }
         self.by_input(&l.mlp.down_proj, x.len());
+        self.add_compensation();
         self.join(Site::MlpOut, layer, l.mlp_post_norm.as_ref(), x);
     }
 }

@@ -13,6 +13,7 @@ mod forward;
 pub mod gguf;
 pub mod hf;
 mod kv_cache;
+mod low_rank;
 mod mapped;
 mod mask;
 mod model;
@@ -30,6 +31,7 @@ pub use config::{Biases, LayerConfig, ModelConfig, NormKind, Residual, RopePairs
 pub use error::ModelError;
 pub use fewron_kernels::{KvType, Pool};
 pub use kv_cache::KvCache;
+pub use low_rank::{LowRank, LowRankScratch};
 pub use mask::{Choice, MaskSource};
 pub use model::{BytesPerToken, LayerBytes, Model};
 pub use probe::{Probe, Site};

@@ -23,6 +23,9 @@ pub enum Site {
     AttentionOut,
     /// `blocks.{l}.resid_mid`: residual stream between attention and MLP, width `hidden`.
     ResidMid,
+    /// `blocks.{l}.mlp.in`: what the MLP's projections read, the residual stream after its norm, width
+    /// `hidden`.
+    MlpInput,
     /// `blocks.{l}.mlp.gate`: gate projection before its activation function, width
     /// `intermediate`. Seen only where the token's MLP runs dense.
     Gate,

@@ -207,6 +207,57 @@ impl Session {
         Ok(&self.logits)
     }
 
+    /// The residual stream before the first block of a text of these tokens, `[tokens, hidden]`. The
+    /// session's own text is not touched.
+    ///
+    /// # Errors
+    /// A token beyond the vocabulary, or more tokens than the context holds.
+    pub fn embed(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
+        self.check(tokens, tokens.len())?;
+        self.positions.clear();
+        self.positions.extend(0..tokens.len());
+        let model = Arc::clone(&self.model);
+        self.begin(&model, tokens);
+        Ok(self.x.clone())
+    }
+
+    /// Runs one block over a whole text, from its first position on, as one batch: `x` is the residual
+    /// stream before the block, `[tokens, hidden]`, and then the one behind it. With
+    /// [`Self::embed`] and [`Self::logits_of`] the forward pass of many texts layer by layer. The
+    /// session's own text is not touched.
+    ///
+    /// # Panics
+    /// When there is no such layer, or `x` is not made of whole rows.
+    pub fn block(
+        &mut self,
+        layer: usize,
+        x: &mut [f32],
+        masks: Option<&mut dyn MaskSource>,
+        mut probe: Option<&mut dyn Probe>,
+    ) {
+        let model = Arc::clone(&self.model);
+        assert!(x.len().is_multiple_of(model.config().hidden), "whole rows");
+        self.positions.clear();
+        self.positions.extend(0..x.len() / model.config().hidden);
+        model.set_ropes(&mut self.ropes, &self.positions);
+        if let Some(probe) = probe.as_mut() {
+            probe.begin(&self.positions);
+        }
+        let mut cache = KvCache::new(model.config().layers.len(), *self.cache.shape());
+        Pass {
+            model: &model,
+            pool: &self.pool,
+            texts: Texts::Append(&mut cache),
+            scratch: &mut self.scratch,
+            positions: &self.positions,
+            ropes: &self.ropes,
+            first_token: 0,
+            masks: masks.map(|masks| masks as &mut dyn MaskSource),
+            probe: probe.map(|probe| probe as &mut dyn Probe),
+        }
+        .block(layer, x);
+    }
+
     /// Runs a traced token again from `layer` on, with its outputs there replaced by each of several
     /// alternatives. The cache keeps its content; each alternative sees the past before the token.
     /// Returns the alternatives' trace (from the resumed site on) and logits

@@ -55,6 +55,11 @@ impl Trace {
         &self.layers[layer].post
     }
 
+    /// Up projection of a layer, `[tokens, intermediate]`.
+    pub fn up(&self, layer: usize) -> &[f32] {
+        &self.layers[layer].up
+    }
+
     /// Outputs of a layer's heads, `[tokens, heads · head_dim]`.
     pub fn head_outputs(&self, layer: usize) -> &[f32] {
         &self.layers[layer].z
@@ -70,6 +75,7 @@ impl Probe for Trace {
         match site {
             Site::QueryPre | Site::KeyPre => self.qk_norm,
             Site::AttentionOut | Site::MlpOut => self.post_norm,
+            Site::MlpInput => false,
             _ => true,
         }
     }
@@ -93,7 +99,7 @@ impl Probe for Trace {
                 Site::Up => &mut l.up,
                 Site::NeuronOutput => &mut l.post,
                 Site::MlpOut => &mut l.mlp_out,
-                Site::ResidFinal => unreachable!("handled above"),
+                Site::MlpInput | Site::ResidFinal => unreachable!("not wanted, or handled above"),
             }
         };
         target.extend_from_slice(values);

@@ -4,11 +4,20 @@
 //! back into the forward pass.
 
 pub mod attribution;
+mod calibration;
+pub mod importance;
 pub mod metric;
+pub mod plan;
 pub mod policy;
+mod prompt;
+pub mod ridge;
 pub mod selection;
 
 pub use attribution::{Attribution, Scope, Scores};
+pub use calibration::{Calibration, CalibrationProbe};
+pub use importance::{Importance, Weighting};
 pub use metric::Metric;
-pub use policy::{Calibration, CalibrationProbe, Policy, PolicyKind, Recorder, Replay};
+pub use plan::{Cut, Heads, LayerPlan, Plan, PolicyError};
+pub use policy::{Policy, PolicyKind, Recorder, Replay};
+pub use prompt::prompt_scores;
 pub use selection::{Kept, Selection, select};

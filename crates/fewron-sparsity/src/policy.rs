@@ -1,10 +1,15 @@
 //! Mask sources: replay of chosen masks, run-time policies, and a recorder of what was kept.
 
-use crate::selection::{Kept, Selection, kept_count, top_k};
-use fewron_model::{Choice, MaskSource, Probe, Site};
+use crate::plan::{Cut, Heads, LayerPlan, Plan};
+use crate::prompt::prompt_scores;
+use crate::selection::{Kept, top_k};
+use fewron_model::{
+    Choice, LayerBytes, Logits, LowRank, MaskSource, ModelConfig, ModelError, Session,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Plays back masks that were chosen before, token by token.
@@ -31,29 +36,57 @@ fn replay(layers: &[Vec<u32>], layer: usize, kept: &mut Vec<u32>) -> Choice {
     }
 }
 
-/// A policy that masks without label and without backward pass.
+/// A policy that masks without label and without backward pass over the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyKind {
+    /// |act(gate_i)|·c_i with calibrated c_i: up rows and down columns of the others are never touched.
+    Gate,
+    /// Scores from a low-rank predictor of the MLP's input, trained on attribution: nothing of the
+    /// others is touched, and no gate is needed.
+    Predict,
+    /// One set of neurons for a request, by the attribution of its prompt's own tokens.
+    Prompt,
+    /// One set of neurons for every token, by the attribution of calibration text.
+    Static,
     /// Exact outputs, the largest kept: a reference, since everything is computed first.
     Magnitude,
-    /// |act(gate_i)|·E|up_i|·‖W_down,i‖ with E|up_i| from calibration text: up rows and down columns
-    /// of the others are never touched.
-    Gate,
 }
 
 /// A name that no policy has.
 #[derive(Debug, Error)]
-#[error("no policy {0:?}; there are magnitude, gate")]
+#[error("no policy {0:?}; there are gate, predict, prompt, static, magnitude")]
 pub struct UnknownPolicy(String);
 
 impl PolicyKind {
+    /// All of them.
+    pub const ALL: [PolicyKind; 5] = [
+        PolicyKind::Gate,
+        PolicyKind::Predict,
+        PolicyKind::Prompt,
+        PolicyKind::Static,
+        PolicyKind::Magnitude,
+    ];
+
     /// The name on the command line and in records.
     pub fn name(self) -> &'static str {
         match self {
-            PolicyKind::Magnitude => "magnitude",
             PolicyKind::Gate => "gate",
+            PolicyKind::Predict => "predict",
+            PolicyKind::Prompt => "prompt",
+            PolicyKind::Static => "static",
+            PolicyKind::Magnitude => "magnitude",
         }
+    }
+
+    /// The bytes of a layer's MLP that a token does not read where `active` of its neurons run.
+    pub fn spared_bytes(self, bytes: &LayerBytes, active: f64) -> f64 {
+        let skippable = match self {
+            PolicyKind::Gate => bytes.up + bytes.down,
+            PolicyKind::Predict | PolicyKind::Prompt | PolicyKind::Static => bytes.mlp(),
+            PolicyKind::Magnitude => 0,
+        };
+        skippable as f64 * (1.0 - active)
     }
 }
 
@@ -67,153 +100,150 @@ impl FromStr for PolicyKind {
     type Err = UnknownPolicy;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        [PolicyKind::Magnitude, PolicyKind::Gate]
+        Self::ALL
             .into_iter()
             .find(|policy| policy.name() == name)
             .ok_or_else(|| UnknownPolicy(name.into()))
     }
 }
 
-/// What policies need to know of a model's usual activations, measured on text.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Calibration {
-    /// E|up_i| · ‖W_down,i‖ per layer: the gate policy's weights c_i.
-    pub gate_weights: Vec<Vec<f32>>,
-    /// Evenly spaced quantiles, ascending, of the gate scores |act(gate_i)|·c_i of a sample of
-    /// tokens, per layer: for thresholds.
-    pub gate_scores: Vec<Vec<f32>>,
-    /// The same of |o_i|.
-    pub magnitudes: Vec<Vec<f32>>,
-}
-
-/// Which units a run-time policy masks, and how many.
+/// Masks tokens as a [`Plan`] says.
 #[derive(Clone, Debug)]
 pub struct Policy<'a> {
-    kind: PolicyKind,
-    scope: crate::Scope,
-    ratio: f32,
-    gate_weights: &'a [Vec<f32>],
-    /// Per layer; empty for top-k.
-    thresholds: Vec<f32>,
+    plan: &'a Plan,
+    /// The neurons of each layer that run whatever the token: of the policies that keep one set. Empty
+    /// before there is one.
+    fixed: Vec<Vec<u32>>,
     scores: Vec<f32>,
 }
 
-/// A combination that does not exist.
-#[derive(Debug, Error)]
-pub enum PolicyError {
-    /// The gate says nothing about heads.
-    #[error("policy gate ranks MLP neurons only; use --scope mlp, or policy magnitude for heads")]
-    GateHeads,
-    /// Global budgets need all layers' scores before the first layer runs.
-    #[error(
-        "selection global is for the oracle protocol: a running model has no scores of later layers; use layer or threshold"
-    )]
-    Global,
-    /// Thresholds exist for neurons only.
-    #[error(
-        "selection threshold is calibrated for MLP neurons only; use --scope mlp or --select layer"
-    )]
-    ThresholdHeads,
-}
-
 impl<'a> Policy<'a> {
-    /// A policy at a sparsity ratio.
+    /// Masks by a plan.
+    pub fn new(plan: &'a Plan) -> Self {
+        let best = |layer: &LayerPlan| {
+            let mut kept = Vec::new();
+            layer.cut.keep(&layer.weights, &mut kept);
+            kept
+        };
+        let fixed = match plan.policy {
+            PolicyKind::Static => plan.layers.iter().map(best).collect(),
+            _ => Vec::new(),
+        };
+        Self { plan, fixed, scores: Vec::new() }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &'a Plan {
+        self.plan
+    }
+
+    /// Lets the policy `prompt` keep the neurons with the highest of these scores, by layer: see
+    /// [`prompt_scores`]. No layers leave it dense.
+    pub fn keep_for_prompt(&mut self, scores: &[Vec<f32>]) {
+        let best = |(layer, scores): (&LayerPlan, &Vec<f32>)| {
+            let mut kept = Vec::new();
+            layer.cut.keep(scores, &mut kept);
+            kept
+        };
+        self.fixed = self.plan.layers.iter().zip(scores).map(best).collect();
+    }
+
+    /// Runs tokens dense, as prompts run, and lets the policy `prompt` choose its neurons by them.
     ///
     /// # Errors
-    /// For combinations that a running model cannot have.
-    pub fn new(
-        kind: PolicyKind,
-        scope: crate::Scope,
-        selection: Selection,
-        ratio: f32,
-        calibration: &'a Calibration,
-    ) -> Result<Self, PolicyError> {
-        if kind == PolicyKind::Gate && scope.has_heads() {
-            return Err(PolicyError::GateHeads);
-        }
-        let thresholds = match selection {
-            Selection::Layer => Vec::new(),
-            Selection::Global => return Err(PolicyError::Global),
-            Selection::Threshold if scope.has_heads() => return Err(PolicyError::ThresholdHeads),
-            Selection::Threshold => {
-                let layers = match kind {
-                    PolicyKind::Gate => &calibration.gate_scores,
-                    PolicyKind::Magnitude => &calibration.magnitudes,
-                };
-                layers.iter().map(|sorted| quantile(sorted, ratio)).collect()
+    /// As [`Session::forward`].
+    pub fn read_prompt<'s>(
+        &mut self,
+        session: &'s mut Session,
+        tokens: &[u32],
+        wanted: Logits,
+    ) -> Result<&'s [f32], ModelError> {
+        if self.plan.policy == PolicyKind::Prompt {
+            let scores = prompt_scores(session, tokens)?;
+            if !scores.is_empty() {
+                self.keep_for_prompt(&scores);
             }
-        };
-        let gate_weights = &calibration.gate_weights;
-        Ok(Self { kind, scope, ratio, gate_weights, thresholds, scores: Vec::new() })
-    }
-}
-
-/// The value that a share `ratio` of the ascending values lies under. A share of nothing gives −∞:
-/// the sample's smallest value would drop what is smaller still.
-fn quantile(sorted: &[f32], ratio: f32) -> f32 {
-    match (f64::from(ratio) * sorted.len() as f64).round() as usize {
-        0 => f32::NEG_INFINITY,
-        at => sorted.get(at).copied().unwrap_or(f32::INFINITY),
+            return session.forward(&tokens[tokens.len().max(1) - 1..], None, None, wanted);
+        }
+        session.forward(tokens, None, None, wanted)
     }
 }
 
 impl MaskSource for Policy<'_> {
-    fn neurons(&mut self, _: usize, _: usize, _: &mut Vec<u32>) -> Choice {
-        match self.kind {
-            _ if !self.scope.has_neurons() => Choice::Dense,
-            PolicyKind::Magnitude => Choice::ByOutput,
+    fn neurons(&mut self, layer: usize, _: usize, kept: &mut Vec<u32>) -> Choice {
+        if self.plan.layers[layer].cut == Cut::Dense {
+            return Choice::Dense;
+        }
+        match self.plan.policy {
             PolicyKind::Gate => Choice::ByGate,
+            PolicyKind::Predict => Choice::ByPrediction,
+            PolicyKind::Magnitude => Choice::ByOutput,
+            PolicyKind::Prompt | PolicyKind::Static => match self.fixed.get(layer) {
+                Some(fixed) => {
+                    kept.extend_from_slice(fixed);
+                    Choice::Listed
+                }
+                None => Choice::Dense,
+            },
         }
     }
 
     fn select_neurons(&mut self, layer: usize, _: usize, values: &[f32], kept: &mut Vec<u32>) {
-        self.scores.clear();
-        match self.kind {
-            PolicyKind::Magnitude => self.scores.extend(values.iter().map(|v| v.abs())),
-            PolicyKind::Gate => {
-                let weighted = values.iter().zip(&self.gate_weights[layer]);
-                self.scores.extend(weighted.map(|(v, c)| v.abs() * c));
-            }
-        }
-        match self.thresholds.get(layer) {
-            Some(&threshold) => {
-                let on = self.scores.iter().zip(0..).filter(|&(&s, _)| s >= threshold);
-                kept.extend(on.map(|(_, i)| i));
-            }
-            None => top_k(&self.scores, kept_count(values.len(), self.ratio), kept),
-        }
+        let layer = &self.plan.layers[layer];
+        layer.score(self.plan.policy, values, &mut self.scores);
+        layer.cut.keep(&self.scores, kept);
     }
 
-    fn heads(&mut self, _: usize, _: usize, _: &mut Vec<u32>) -> Choice {
-        if self.scope.has_heads() { Choice::ByOutput } else { Choice::Dense }
+    fn predictor(&self, layer: usize, _: usize) -> Option<&Arc<LowRank>> {
+        self.plan.layers[layer].predictor.as_ref()
+    }
+
+    fn compensation(&self, layer: usize, _: usize) -> Option<&Arc<LowRank>> {
+        self.plan.layers[layer].compensation.as_ref()
+    }
+
+    fn heads(&mut self, layer: usize, _: usize, kept: &mut Vec<u32>) -> Choice {
+        match &self.plan.layers[layer].heads {
+            Heads::All => Choice::Dense,
+            Heads::Largest(_) => Choice::ByOutput,
+            Heads::Listed(heads) => {
+                kept.extend_from_slice(heads);
+                Choice::Listed
+            }
+        }
     }
 
     fn select_heads(
         &mut self,
-        _: usize,
+        layer: usize,
         _: usize,
         outputs: &[f32],
         heads: usize,
         kept: &mut Vec<u32>,
     ) {
+        let Heads::Largest(count) = self.plan.layers[layer].heads else {
+            return kept.extend(0..heads as u32);
+        };
         self.scores.clear();
         let norm = |head: &[f32]| head.iter().map(|x| x * x).sum::<f32>();
         self.scores.extend(outputs.chunks_exact(outputs.len() / heads).map(norm));
-        top_k(&self.scores, kept_count(heads, self.ratio), kept);
+        top_k(&self.scores, count, kept);
     }
 }
 
 /// Passes another source's decisions on and keeps a copy of what stayed on, by token.
 pub struct Recorder<'a> {
     source: &'a mut dyn MaskSource,
+    /// Neurons and heads of a layer.
+    units: (usize, usize),
     /// What was kept, by token of the call.
     pub kept: Vec<Kept>,
 }
 
 impl<'a> Recorder<'a> {
-    /// Records the decisions of `source`.
-    pub fn new(source: &'a mut dyn MaskSource) -> Self {
-        Self { source, kept: Vec::new() }
+    /// Records the decisions of `source` over a model.
+    pub fn new(source: &'a mut dyn MaskSource, config: &ModelConfig) -> Self {
+        Self { source, units: (config.intermediate, config.heads), kept: Vec::new() }
     }
 
     fn token(&mut self, token: usize) -> &mut Kept {
@@ -224,24 +254,46 @@ impl<'a> Recorder<'a> {
     }
 }
 
+/// Adds what a layer kept to the lists of the layers before it. Dense layers are whole lists, but a
+/// token of dense layers alone has none.
+fn record(layers: &mut Vec<Vec<u32>>, layer: usize, units: usize, kept: Option<&[u32]>) {
+    if kept.is_none() && layers.is_empty() {
+        return;
+    }
+    layers.resize_with(layer, || (0..units as u32).collect());
+    layers.push(kept.map_or_else(|| (0..units as u32).collect(), <[u32]>::to_vec));
+}
+
 impl MaskSource for Recorder<'_> {
     fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
-        let choice = self.source.neurons(layer, token, kept);
-        if choice == Choice::Listed {
-            self.token(token).neurons.push(kept.clone());
+        let (choice, units) = (self.source.neurons(layer, token, kept), self.units.0);
+        match choice {
+            Choice::Listed => record(&mut self.token(token).neurons, layer, units, Some(kept)),
+            Choice::Dense => record(&mut self.token(token).neurons, layer, units, None),
+            _ => {}
         }
         choice
     }
 
     fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
         self.source.select_neurons(layer, token, values, kept);
-        self.token(token).neurons.push(kept.clone());
+        record(&mut self.token(token).neurons, layer, values.len(), Some(kept));
+    }
+
+    fn predictor(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
+        self.source.predictor(layer, token)
+    }
+
+    fn compensation(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
+        self.source.compensation(layer, token)
     }
 
     fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
-        let choice = self.source.heads(layer, token, kept);
-        if choice == Choice::Listed {
-            self.token(token).heads.push(kept.clone());
+        let (choice, units) = (self.source.heads(layer, token, kept), self.units.1);
+        match choice {
+            Choice::Listed => record(&mut self.token(token).heads, layer, units, Some(kept)),
+            Choice::Dense => record(&mut self.token(token).heads, layer, units, None),
+            _ => {}
         }
         choice
     }
@@ -255,105 +307,6 @@ impl MaskSource for Recorder<'_> {
         kept: &mut Vec<u32>,
     ) {
         self.source.select_heads(layer, token, outputs, heads, kept);
-        self.token(token).heads.push(kept.clone());
-    }
-}
-
-/// Gathers a [`Calibration`] as the probe of dense forward calls over text.
-#[derive(Debug)]
-pub struct CalibrationProbe {
-    tokens: usize,
-    up_sums: Vec<Vec<f64>>,
-    /// |act(gate)| and |o| of every [`SAMPLE_EVERY`]th token, per layer.
-    gates: Vec<Vec<f32>>,
-    outputs: Vec<Vec<f32>>,
-    activation: fewron_kernels::Activation,
-    isa: fewron_kernels::Isa,
-    neurons: usize,
-}
-
-/// Every how many tokens scores are kept for thresholds.
-const SAMPLE_EVERY: usize = 16;
-
-/// Quantiles that a layer's scores are reduced to, at most.
-const QUANTILES: usize = 1024;
-
-impl CalibrationProbe {
-    /// An empty probe for a model.
-    pub fn new(model: &fewron_model::Model) -> Self {
-        let config = model.config();
-        let (layers, neurons) = (config.layers.len(), config.intermediate);
-        Self {
-            tokens: 0,
-            up_sums: vec![vec![0.0; neurons]; layers],
-            gates: vec![Vec::new(); layers],
-            outputs: vec![Vec::new(); layers],
-            activation: config.activation,
-            isa: model.isa(),
-            neurons,
-        }
-    }
-
-    /// The calibration. Memory of the probe: about `intermediate` · 8 bytes for every 16th token
-    /// and layer.
-    pub fn finish(self, model: &fewron_model::Model) -> Calibration {
-        let tokens = self.tokens.max(1) as f64;
-        let weights = |(layer, sums): (usize, Vec<f64>)| -> Vec<f32> {
-            let norms = model.down_proj(layer).row_norms(self.isa);
-            sums.iter().zip(norms).map(|(sum, norm)| (sum / tokens) as f32 * norm).collect()
-        };
-        let gate_weights: Vec<Vec<f32>> =
-            self.up_sums.into_iter().enumerate().map(weights).collect();
-        let mut gate_scores = self.gates;
-        for (scores, weights) in gate_scores.iter_mut().zip(&gate_weights) {
-            for row in scores.chunks_exact_mut(self.neurons) {
-                row.iter_mut().zip(weights).for_each(|(score, c)| *score *= c);
-            }
-        }
-        let mut magnitudes = self.outputs;
-        gate_scores.iter_mut().chain(&mut magnitudes).for_each(reduce_to_quantiles);
-        Calibration { gate_weights, gate_scores, magnitudes }
-    }
-}
-
-/// Sorts values and keeps [`QUANTILES`] of them, evenly spaced from the lowest on.
-fn reduce_to_quantiles(values: &mut Vec<f32>) {
-    values.sort_unstable_by(f32::total_cmp);
-    if values.len() > QUANTILES {
-        let all = std::mem::take(values);
-        values.extend((0..QUANTILES).map(|at| all[at * all.len() / QUANTILES]));
-    }
-}
-
-impl Probe for CalibrationProbe {
-    fn begin(&mut self, positions: &[usize]) {
-        self.tokens += positions.len();
-    }
-
-    fn wants(&self, site: Site) -> bool {
-        matches!(site, Site::Gate | Site::Up | Site::NeuronOutput)
-    }
-
-    fn observe(&mut self, site: Site, layer: usize, values: &[f32]) {
-        let sampled = values.chunks_exact(self.neurons).step_by(SAMPLE_EVERY);
-        match site {
-            Site::Up => {
-                for row in values.chunks_exact(self.neurons) {
-                    let sums = self.up_sums[layer].iter_mut().zip(row);
-                    sums.for_each(|(sum, up)| *sum += f64::from(up.abs()));
-                }
-            }
-            Site::Gate => {
-                let mut act = vec![0.0; self.neurons];
-                for row in sampled {
-                    fewron_kernels::activate(self.isa, self.activation, row, &mut act);
-                    self.gates[layer].extend(act.iter().map(|a| a.abs()));
-                }
-            }
-            Site::NeuronOutput => {
-                self.outputs[layer].extend(sampled.flatten().map(|o| o.abs()));
-            }
-            _ => {}
-        }
+        record(&mut self.token(token).heads, layer, heads, Some(kept));
     }
 }

@@ -73,6 +73,15 @@ pub fn kept_count(units: usize, ratio: f32) -> usize {
     units - ((ratio as f64 * units as f64).round() as usize).min(units)
 }
 
+/// The value that a share `ratio` of the ascending values lies under. A share of nothing gives −∞:
+/// the sample's smallest value would drop what is smaller still.
+pub fn quantile(sorted: &[f32], ratio: f32) -> f32 {
+    match (f64::from(ratio) * sorted.len() as f64).round() as usize {
+        0 => f32::NEG_INFINITY,
+        at => sorted.get(at).copied().unwrap_or(f32::INFINITY),
+    }
+}
+
 /// A number that orders scores as they are ordered themselves; not-a-number is the least.
 fn rank(score: f32) -> u32 {
     let bits = if score.is_nan() { f32::NEG_INFINITY } else { score }.to_bits();

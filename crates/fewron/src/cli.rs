@@ -1,6 +1,7 @@
 //! The command line: arguments and help. No behaviour.
 
 mod bench;
+mod calibrate;
 mod model;
 mod quantize;
 mod study;
@@ -13,13 +14,14 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use bench::BenchArgs;
+pub(crate) use calibrate::{CalibrateArgs, LossMetric};
 pub(crate) use model::ModelArgs;
 pub(crate) use quantize::{ConvertArgs, QuantizeArgs, WriteArgs};
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
 pub(crate) use text::{
     ChatArgs, EngineArgs, GenerateArgs, MaskArgs, PromptArgs, SamplingArgs, ScoreArgs,
 };
-pub(crate) use values::{KvType, Policy, Protocol};
+pub(crate) use values::{KvType, Policy, Protocol, Selection};
 
 /// Few neurons, same answers: sparse activation for small language models.
 ///
@@ -76,6 +78,9 @@ pub(crate) enum Command {
     /// Save attribution scores per sample, token, layer and neuron
     #[command(after_help = study::ATTRIBUTE_EXAMPLES)]
     Attribute(AttributeArgs),
+    /// Make a plan: which neurons run, calibrated on text and measured on text it has not seen
+    #[command(after_help = calibrate::CALIBRATE_EXAMPLES)]
+    Calibrate(CalibrateArgs),
     /// Measure speed, dense and sparse side by side
     #[command(after_help = bench::BENCH_EXAMPLES)]
     Bench(BenchArgs),

@@ -2,6 +2,7 @@
 
 mod attribute;
 mod bench;
+mod calibrate;
 mod chat;
 mod completions;
 mod convert;
@@ -33,6 +34,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Option<Outcome>> {
         Command::Sweep(args) => sweep::run(args, threads),
         Command::Attribute(args) => attribute::run(args, threads),
         Command::Bench(args) => bench::run(args, threads),
+        Command::Calibrate(args) => calibrate::run(args, threads),
         Command::Quantize(args) => quantize::run(args, threads),
         Command::Convert(args) => convert::run(args, threads),
         Command::Report(args) => report::run(args),

@@ -38,6 +38,11 @@ pub(crate) struct Answer {
     pub(crate) stats: Stats,
 }
 
+/// Logits that are exact where they can matter.
+fn wanted(shortlist: Option<f32>) -> Logits {
+    shortlist.map_or(Logits::Last, Logits::Shortlist)
+}
+
 /// Writes answers and keeps the KV cache between them.
 ///
 /// Prompts and the first token of an answer are dense; the mask acts from the second token on. What
@@ -96,9 +101,10 @@ impl<'a> Generator<'a> {
         let spared = self.shortlist.map_or(0, |_| model.shortlist_spares()) as f64;
         stats.dense_bytes = model.bytes_per_token().total() as f64 - spared;
         if let Some(mask) = &mut self.mask {
-            stats.active = mask.take_active();
+            let active = mask.take_active();
             let sparse = |active| mask.bytes_per_token(self.loaded, active) - spared;
-            stats.sparse_bytes = stats.active.map(sparse);
+            stats.sparse_bytes = active.as_ref().map(sparse);
+            stats.active = active.map(|active| active.mean);
         }
         Ok(Answer { text, end, stats })
     }
@@ -124,17 +130,28 @@ impl<'a> Generator<'a> {
             self.cached.extend(chunk);
             progress.set((self.cached.len() - known) as u64);
         }
-        let token = self.step(last, false)?;
+        let token = self.read_last(last)?;
         stats.prefill = start.elapsed();
         Ok(Some(token))
     }
 
-    /// Appends tokens and chooses the next one.
-    fn step(&mut self, tokens: &[u32], masked: bool) -> Result<u32> {
-        let mask = self.mask.as_mut().filter(|_| masked).map(|m| m as &mut dyn MaskSource);
-        let wanted = self.shortlist.map_or(Logits::Last, Logits::Shortlist);
-        let logits = self.session.forward(tokens, mask, None, wanted)?;
+    /// Appends the end of a prompt and chooses the answer's first token. The mask's policy may look at
+    /// what it reads.
+    fn read_last(&mut self, tokens: &[u32]) -> Result<u32> {
+        let (session, wanted) = (&mut self.session, wanted(self.shortlist));
+        let logits = match &mut self.mask {
+            Some(mask) => mask.read_prompt(session, tokens, wanted)?,
+            None => session.forward(tokens, None, None, wanted)?,
+        };
         self.cached.extend(tokens);
+        Ok(self.sampler.sample(logits, &self.cached))
+    }
+
+    /// Appends a token and chooses the next one.
+    fn step(&mut self, token: u32) -> Result<u32> {
+        let mask = self.mask.as_mut().map(|mask| mask as &mut dyn MaskSource);
+        let logits = self.session.forward(&[token], mask, None, wanted(self.shortlist))?;
+        self.cached.push(token);
         Ok(self.sampler.sample(logits, &self.cached))
     }
 
@@ -166,7 +183,7 @@ impl<'a> Generator<'a> {
             if self.session.position() == self.loaded.context() {
                 break End::Context;
             }
-            token = self.step(&[token], true)?;
+            token = self.step(token)?;
             stats.decoded_tokens += 1;
         };
         emit(&decoder.finish())?;

@@ -164,6 +164,11 @@ impl Loaded {
         self.model.config().context
     }
 
+    /// The type that float weights were given while loading.
+    pub(crate) fn quantized(&self) -> Option<DType> {
+        self.quantized
+    }
+
     /// SHA-256 of the file, lower-case hex.
     ///
     /// # Errors

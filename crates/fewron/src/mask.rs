@@ -1,73 +1,173 @@
-//! The run-time mask that `--policy` and `--sparsity` ask for, and what it kept.
+//! The run-time mask that `--plan`, or `--policy` and `--sparsity`, ask for, and what it kept.
 
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
-use fewron_model::{Choice, MaskSource, Pool};
-use fewron_sparsity::{Calibration, Policy, PolicyKind, Scope, Selection};
+use anyhow::{Context, Result, anyhow, ensure};
+use fewron_model::{Choice, Logits, LowRank, MaskSource, ModelError, Pool, Session};
+use fewron_sparsity::plan::file::{PlanError, from_bytes};
+use fewron_sparsity::plan::record::{PlanModel, PlanRecord};
+use fewron_sparsity::{Calibration, Plan, Policy, PolicyKind, Scope, Selection};
 
 use crate::cli::{self, MaskArgs};
 use crate::loaded::Loaded;
 
-/// What the policy of the arguments needs to know of the model; nothing but for the gate.
+/// How a command masks its tokens: a plan, and what it goes by.
+pub(crate) struct Masking {
+    /// `gate@0.5` and the like, or the plan's file.
+    pub(crate) label: String,
+    pub(crate) plan: Plan,
+    /// What a plan file says about itself.
+    pub(crate) record: Option<PlanRecord>,
+}
+
+impl Masking {
+    /// What the arguments ask for; `None` for the dense model.
+    ///
+    /// # Errors
+    /// For a plan that is not one for this model, and a combination that does not exist.
+    pub(crate) fn new(args: &MaskArgs, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Option<Self>> {
+        match (&args.plan, args.policy) {
+            (Some(path), _) => Self::from_file(path, loaded, pool).map(Some),
+            (None, cli::Policy::Dense) => Ok(None),
+            (None, policy) => Self::uniform(policy, args.ratio(), loaded, pool).map(Some),
+        }
+    }
+
+    /// A plan from its file; `auto` is the one beside the model.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not one for this model.
+    pub(crate) fn from_file(path: &Path, loaded: &Loaded, pool: &Pool) -> Result<Self> {
+        let path = if path == Path::new("auto") { beside(loaded)? } else { path.to_owned() };
+        let bytes = fs::read(&path).with_context(|| {
+            format!("cannot read the plan {}; `fewron calibrate` makes plans", path.display())
+        })?;
+        let (config, isa) = (loaded.model.config(), loaded.model.isa());
+        let (plan, record) = from_bytes(&bytes, &plan_model(loaded)?, config, isa, pool)
+            .map_err(|error| bad_plan(&path, &error))?;
+        let label = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Ok(Self { label, plan, record: Some(record) })
+    }
+
+    /// A policy at one ratio for all layers, calibrated on the built-in text.
+    fn uniform(policy: cli::Policy, ratio: f32, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Self> {
+        let kind: PolicyKind = policy.as_str().parse()?;
+        let calibration = match kind {
+            PolicyKind::Gate => loaded.calibration(pool)?,
+            _ => Calibration::default(),
+        };
+        let config = loaded.model.config();
+        let plan = Plan::uniform(config, kind, Scope::Mlp, Selection::Layer, ratio, &calibration)?;
+        Ok(Self { label: format!("{policy}@{ratio}"), plan, record: None })
+    }
+
+    /// A mask that counts what it keeps.
+    pub(crate) fn mask(&self) -> Mask<'_> {
+        let layers = self.plan.layers.len();
+        Mask { policy: Policy::new(&self.plan), kept: vec![0; layers], seen: vec![0; layers] }
+    }
+}
+
+/// The model as plans know it.
 ///
 /// # Errors
-/// As [`Loaded::calibration`].
-pub(crate) fn calibration(
-    args: &MaskArgs,
-    loaded: &Loaded,
-    pool: &Arc<Pool>,
-) -> Result<Calibration> {
-    match args.policy {
-        cli::Policy::Gate => loaded.calibration(pool),
-        cli::Policy::Dense | cli::Policy::Magnitude => Ok(Calibration::default()),
-    }
+/// When its files cannot be hashed.
+pub(crate) fn plan_model(loaded: &Loaded) -> Result<PlanModel> {
+    let config = loaded.model.config();
+    Ok(PlanModel {
+        name: loaded.file.name.clone(),
+        sha256: loaded.sha256()?,
+        quantized: loaded.quantized().map(|dtype| dtype.to_string()),
+        layers: config.layers.len(),
+        hidden: config.hidden,
+        intermediate: config.intermediate,
+        heads: config.heads,
+    })
+}
+
+/// Where `--plan auto` looks: beside the model, `MODEL.fewron`.
+pub(crate) fn path_beside(loaded: &Loaded) -> PathBuf {
+    let mut path: OsString = loaded.file.path.components().as_path().into();
+    path.push(".fewron");
+    path.into()
+}
+
+fn beside(loaded: &Loaded) -> Result<PathBuf> {
+    let path = path_beside(loaded);
+    ensure!(
+        path.exists(),
+        "there is no plan beside the model ({}); `fewron calibrate` makes one there",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// A problem of a plan, with the file that has it.
+pub(crate) fn bad_plan(path: &Path, error: &PlanError) -> anyhow::Error {
+    anyhow!("plan {} {error}", path.display())
 }
 
 /// A policy that counts what it keeps.
 #[derive(Debug)]
 pub(crate) struct Mask<'a> {
     policy: Policy<'a>,
-    kind: PolicyKind,
-    /// Neurons kept, over all masked tokens and layers.
-    kept: u64,
+    /// Neurons kept, by layer, over all masked tokens.
+    kept: Vec<u64>,
     /// Neurons seen.
-    seen: u64,
+    seen: Vec<u64>,
+}
+
+/// Shares of MLP neurons that ran at masked tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Active {
+    /// Over all layers.
+    pub(crate) mean: f64,
+    /// By layer.
+    pub(crate) layers: Vec<f64>,
 }
 
 impl<'a> Mask<'a> {
-    /// The mask of the arguments; `None` for the dense policy.
+    /// Runs tokens dense, as prompts run: see [`Policy::read_prompt`].
     ///
     /// # Errors
-    /// For a combination that does not exist.
-    pub(crate) fn new(args: &MaskArgs, calibration: &'a Calibration) -> Result<Option<Self>> {
-        let kind = match args.policy {
-            cli::Policy::Dense => return Ok(None),
-            cli::Policy::Magnitude => PolicyKind::Magnitude,
-            cli::Policy::Gate => PolicyKind::Gate,
-        };
-        let policy = Policy::new(kind, Scope::Mlp, Selection::Layer, args.ratio(), calibration)?;
-        Ok(Some(Self { policy, kind, kept: 0, seen: 0 }))
+    /// As [`Session::forward`].
+    pub(crate) fn read_prompt<'s>(
+        &mut self,
+        session: &'s mut Session,
+        tokens: &[u32],
+        wanted: Logits,
+    ) -> Result<&'s [f32], ModelError> {
+        self.policy.read_prompt(session, tokens, wanted)
+    }
+
+    /// Whether the policy looks at the whole prompt at once.
+    pub(crate) fn reads_prompts(&self) -> bool {
+        self.policy.plan().policy == PolicyKind::Prompt
     }
 
     /// Takes the share of neurons kept since the last call; `None` if nothing was masked.
-    pub(crate) fn take_active(&mut self) -> Option<f64> {
-        let (kept, seen) = (std::mem::take(&mut self.kept), std::mem::take(&mut self.seen));
-        (seen > 0).then(|| kept as f64 / seen as f64)
+    pub(crate) fn take_active(&mut self) -> Option<Active> {
+        let (kept, seen) = (&self.kept, &self.seen);
+        let share = |kept: u64, seen: u64| if seen > 0 { kept as f64 / seen as f64 } else { 1.0 };
+        let all: u64 = seen.iter().sum();
+        let layers = kept.iter().zip(seen).map(|(&kept, &seen)| share(kept, seen)).collect();
+        let active = Active { mean: share(kept.iter().sum(), all), layers };
+        self.kept.fill(0);
+        self.seen.fill(0);
+        (all > 0).then_some(active)
     }
 
-    /// Weight bytes that a token reads with this share of active neurons. The gate policy reads the
-    /// gate in full and the up and down weights of active neurons; magnitude skips nothing, nor does
-    /// the gate policy where an MLP has no gate.
-    pub(crate) fn bytes_per_token(&self, loaded: &Loaded, active: f64) -> f64 {
-        let bytes = loaded.model.bytes_per_token();
-        match self.kind {
-            PolicyKind::Gate if loaded.model.config().gated => {
-                let skippable = bytes.mlp.saturating_sub(gate_bytes(loaded));
-                bytes.total() as f64 - skippable as f64 * (1.0 - active)
-            }
-            PolicyKind::Gate | PolicyKind::Magnitude => bytes.total() as f64,
-        }
+    /// Weight bytes that a token reads with these shares of active neurons.
+    pub(crate) fn bytes_per_token(&self, loaded: &Loaded, active: &Active) -> f64 {
+        self.policy.plan().bytes_per_token(&loaded.model, |layer| active.layers[layer])
+    }
+
+    fn count(&mut self, layer: usize, kept: usize, of: usize) {
+        self.kept[layer] += kept as u64;
+        self.seen[layer] += of as u64;
     }
 }
 
@@ -79,12 +179,41 @@ pub(crate) fn gate_bytes(loaded: &Loaded) -> usize {
 
 impl MaskSource for Mask<'_> {
     fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
-        self.policy.neurons(layer, token, kept)
+        let choice = self.policy.neurons(layer, token, kept);
+        let neurons = self.policy.plan().neurons;
+        match choice {
+            Choice::Dense => self.count(layer, neurons, neurons),
+            Choice::Listed => self.count(layer, kept.len(), neurons),
+            _ => {}
+        }
+        choice
     }
 
     fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
         self.policy.select_neurons(layer, token, values, kept);
-        self.kept += kept.len() as u64;
-        self.seen += values.len() as u64;
+        self.count(layer, kept.len(), values.len());
+    }
+
+    fn predictor(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
+        self.policy.predictor(layer, token)
+    }
+
+    fn compensation(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
+        self.policy.compensation(layer, token)
+    }
+
+    fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
+        self.policy.heads(layer, token, kept)
+    }
+
+    fn select_heads(
+        &mut self,
+        layer: usize,
+        token: usize,
+        outputs: &[f32],
+        heads: usize,
+        kept: &mut Vec<u32>,
+    ) {
+        self.policy.select_heads(layer, token, outputs, heads, kept);
     }
 }

@@ -79,7 +79,7 @@ impl<'a> Scorer<'a> {
 
     /// Takes the share of neurons that were active at masked tokens.
     pub(crate) fn take_active(&mut self) -> Option<f64> {
-        self.mask.as_mut().and_then(Mask::take_active)
+        self.mask.as_mut().and_then(Mask::take_active).map(|active| active.mean)
     }
 
     fn score_window(
@@ -99,6 +99,10 @@ impl<'a> Scorer<'a> {
             let limit =
                 if self.mask.is_some() && dense_left > 0 { dense_left } else { inputs.len() };
             let end = inputs.len().min(done + self.at_once.min(limit));
+            if let Some(mask) = self.mask.as_mut().filter(|m| done == 0 && m.reads_prompts()) {
+                mask.read_prompt(&mut self.session, &inputs[..end], Logits::None)?;
+                self.session.truncate(0);
+            }
             let mask = self.mask.as_mut().filter(|_| dense_left == 0);
             let mask = mask.map(|m| m as &mut dyn MaskSource);
             let logits = self.session.forward(&inputs[done..end], mask, None, Logits::All)?;

@@ -9,11 +9,11 @@ use std::{env, fs, thread};
 use anyhow::{Context, Result, bail};
 use fewron_eval::data::Dataset;
 use fewron_eval::record::{DataRecord, ModelRecord, Settings, SweepRun};
-use fewron_eval::sweep::{Masks, Prompt, Sweep, SweepConfig, SweepError, Text};
-use fewron_sparsity::Calibration;
+use fewron_eval::sweep::{Prompt, Sweep, SweepConfig, SweepError, Text};
+use fewron_sparsity::Plan;
 use sha2::{Digest, Sha256};
 
-use crate::loaded::{self, Loaded};
+use crate::loaded::Loaded;
 use crate::store::{Home, write_whole};
 use crate::ui::{self, Interrupted, Progress, Unit};
 
@@ -26,6 +26,8 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 pub(crate) struct Study<'a> {
     pub(crate) loaded: &'a Loaded,
     pub(crate) config: SweepConfig,
+    /// By run-time policy and ratio; empty for the oracle.
+    pub(crate) plans: Vec<Vec<Plan>>,
     pub(crate) data: &'a Dataset,
     /// Folder for results; `None` takes one in the cache, named after the settings.
     pub(crate) out: Option<&'a Path>,
@@ -100,10 +102,6 @@ impl Study<'_> {
         }
         let threads = self.threads.or_else(|| thread::available_parallelism().ok());
         let threads = threads.map_or(1, NonZeroUsize::get);
-        let calibration = match self.config.masks {
-            Masks::Oracle(_) => Calibration::default(),
-            Masks::Runtime(_) => self.loaded.calibration(&loaded::pool(self.threads))?,
-        };
         let max_new_tokens = self.config.max_new_tokens;
         let prompts = prompts(self.loaded, self.data, self.config.raw, max_new_tokens)?;
         let steps = (prompts.len() * self.config.points()) as u64;
@@ -120,7 +118,7 @@ impl Study<'_> {
             },
             prompts,
             text: &Answers(self.loaded),
-            calibration,
+            plans: self.plans.clone(),
             threads,
             checkpoint: Some(checkpoint),
             progress: &|done, _| progress.set(done),

@@ -64,14 +64,14 @@ fn unknown_names() {
     let all = "magnitude, gradient, gxo, snip, fisher, ig, cor-gxo, wina, random";
     assert!(message.contains(all), "{message}");
     let message = error(&["generate", "m", "-p", "x", "--policy", "gato"]);
-    assert!(message.contains("dense, magnitude, gate"), "{message}");
+    assert!(message.contains("dense, gate, prompt, predict, static, magnitude"), "{message}");
 }
 
 #[test]
 fn combinations_that_make_no_sense() {
     assert_eq!(
-        line(&["generate", "m", "-p", "x", "--plan", "smol.plan"]),
-        "error: plans come with `fewron calibrate`, which this version does not have yet"
+        line(&["sweep", "m", "--plan", "smol.plan"]),
+        "error: --plan needs --protocol runtime; the oracle protocol takes --metrics"
     );
     assert_eq!(
         line(&["generate", "m", "-p", "x", "--sparsity", "0.5"]),

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use fewron_model::gguf::Gguf;
-use fewron_sparsity::{Policy, PolicyKind, Scope, Selection};
+use fewron_sparsity::{Plan, Policy, PolicyKind, Scope, Selection};
 
 use super::*;
 
@@ -39,16 +39,16 @@ fn quantiles_are_few_and_say_what_a_share_lies_under() {
     for layer in calibration.gate_scores.iter().chain(&calibration.magnitudes) {
         assert!(layer.len() <= 1024 && layer.is_sorted() && layer[0] < layer[layer.len() - 1]);
     }
-    let policy =
-        Policy::new(PolicyKind::Gate, Scope::Mlp, Selection::Threshold, 0.5, &calibration).unwrap();
+    let config = model.config();
+    let (mlp, threshold) = (Scope::Mlp, Selection::Threshold);
+    let plan = Plan::uniform(config, PolicyKind::Gate, mlp, threshold, 0.5, &calibration).unwrap();
     let mut session = Session::new(Arc::clone(&model), Arc::new(Pool::new(1)));
-    let mut recorder_policy = policy;
-    let mut recorder = fewron_sparsity::Recorder::new(&mut recorder_policy);
+    let mut policy = Policy::new(&plan);
+    let mut recorder = fewron_sparsity::Recorder::new(&mut policy, config);
     let tokens = tokenizer.encode(CALIBRATION_TEXT, Specials::Plain);
     session.forward(&tokens[..64], Some(&mut recorder), None, Logits::None).unwrap();
     let lists = recorder.kept.iter().flat_map(|kept| &kept.neurons);
     let kept: usize = lists.map(Vec::len).sum();
-    let config = model.config();
     let share = kept as f64 / (64 * config.layers.len() * config.intermediate) as f64;
     assert!((0.4..0.6).contains(&share), "{share}");
 }

@@ -3,8 +3,9 @@
 use super::Text;
 use fewron_kernels::{kl_divergence, log_sum_exp};
 use fewron_model::sampler::argmax;
-use fewron_model::{Choice, KvCache, Logits, MaskSource, ModelError, Session, Trace};
+use fewron_model::{Choice, KvCache, Logits, LowRank, MaskSource, ModelError, Session, Trace};
 use fewron_sparsity::{Attribution, Scores};
+use std::sync::Arc;
 
 /// A dense greedy answer with everything the masks are judged by.
 pub struct Dense {
@@ -94,6 +95,12 @@ impl Joined<'_> {
         let (masks, first) = &mut self.masks[token / self.len];
         (&mut **masks, *first + token % self.len)
     }
+
+    /// The same, to read.
+    fn text_ref(&self, token: usize) -> (&dyn MaskSource, usize) {
+        let (masks, first) = &self.masks[token / self.len];
+        (&**masks, *first + token % self.len)
+    }
 }
 
 impl MaskSource for Joined<'_> {
@@ -105,6 +112,16 @@ impl MaskSource for Joined<'_> {
     fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
         let (masks, step) = self.text(token);
         masks.select_neurons(layer, step, values, kept);
+    }
+
+    fn predictor(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
+        let (masks, step) = self.text_ref(token);
+        masks.predictor(layer, step)
+    }
+
+    fn compensation(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
+        let (masks, step) = self.text_ref(token);
+        masks.compensation(layer, step)
     }
 
     fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {

@@ -6,7 +6,6 @@ use crate::record::{
     Activity, Actual, Analysis, DataRecord, Interval, Overlap, Point, Settings, SweepRun,
 };
 use crate::stats::{DEFAULT_RESAMPLES, bootstrap_mean};
-use fewron_sparsity::PolicyKind;
 
 pub(super) fn collect(
     sweep: &Sweep,
@@ -85,18 +84,16 @@ fn actual(sweep: &Sweep, name: usize, kept_mlp: &[f32], kept_heads: &[f32]) -> A
     let (mut skipped, mut all) = (0.0, 0.0);
     for layer in 0..sweep.model.config().layers.len() {
         let bytes = sweep.model.layer_bytes(layer);
-        let neurons = match &sweep.config.masks {
-            Masks::Oracle(_) => bytes.gate + bytes.up + bytes.down,
-            Masks::Runtime(policies) => match policies[name] {
-                PolicyKind::Gate if sweep.model.config().gated => bytes.up + bytes.down,
-                // Without a gate everything is computed before neurons are chosen.
-                PolicyKind::Gate | PolicyKind::Magnitude => 0,
-            },
+        let share_off = |kept: &[f32]| kept.get(layer).map_or(0.0, |kept| 1.0 - f64::from(*kept));
+        let (neurons_off, heads_off) = (share_off(kept_mlp), share_off(kept_heads));
+        let neurons = match sweep.plans.get(name) {
+            None => bytes.mlp() as f64 * neurons_off,
+            Some(plans) => plans[0].policy.spared_bytes(&bytes, 1.0 - neurons_off),
         };
+        // Where heads are chosen by their outputs nothing is spared.
         let by_output = matches!(sweep.config.masks, Masks::Runtime(_));
         let head_bytes = if by_output { 0 } else { bytes.query + bytes.output };
-        let share_off = |kept: &[f32]| kept.get(layer).map_or(0.0, |kept| 1.0 - f64::from(*kept));
-        skipped += share_off(kept_mlp) * neurons as f64 + share_off(kept_heads) * head_bytes as f64;
+        skipped += neurons + heads_off * head_bytes as f64;
         all += bytes.total() as f64;
     }
     Actual { mlp, heads, paper: heads / 3.0 + mlp * 2.0 / 3.0, bytes: (skipped / all) as f32 }

@@ -5,7 +5,7 @@ use super::checkpoint::{PointSample, Sample};
 use super::{Masks, Sweep, SweepError};
 use crate::bleu::sentence_bleu;
 use fewron_model::{MaskSource, ModelError, Session};
-use fewron_sparsity::{Attribution, Kept, Policy, Recorder, Replay, Scores, select};
+use fewron_sparsity::{Attribution, Kept, Policy, PolicyKind, Recorder, Replay, Scores, select};
 
 /// What a worker thread keeps between questions.
 pub(super) struct Worker {
@@ -31,6 +31,7 @@ pub(super) fn measure(
         return Ok(None);
     }
     let session = &mut worker.session;
+    let prompt_scores = prompt_scores(sweep, session, &prompt.tokens).map_err(fail)?;
     let dense = Dense::answer(session, sweep.text, &prompt.tokens, sweep.config.max_new_tokens)
         .map_err(fail)?;
     let answer = text_of(sweep, &dense.tokens);
@@ -44,7 +45,7 @@ pub(super) fn measure(
     let mut focus_masks = Vec::new();
     let mut pending = Pending::default();
     for r in 0..sweep.config.ratios.len() {
-        let mut runs = runs(sweep, &scores, r, sample.steps);
+        let mut runs = runs(sweep, &scores, &prompt_scores, r, sample.steps);
         while !runs.is_empty() {
             if stop() {
                 return Ok(None);
@@ -79,6 +80,19 @@ pub(super) fn measure(
     Ok(Some(sample))
 }
 
+/// What the policy `prompt` knows of a question, if it takes part.
+fn prompt_scores(
+    sweep: &Sweep,
+    session: &mut Session,
+    prompt: &[u32],
+) -> Result<Vec<Vec<f32>>, ModelError> {
+    if sweep.plans.iter().flatten().all(|plan| plan.policy != PolicyKind::Prompt) {
+        return Ok(Vec::new());
+    }
+    session.truncate(0);
+    fewron_sparsity::prompt_scores(session, prompt)
+}
+
 /// Tokens of one batch of teacher-forced runs.
 const FORCED_TOKENS: usize = 128;
 
@@ -102,6 +116,7 @@ impl Source<'_> {
 fn runs<'a>(
     sweep: &'a Sweep,
     scores: &[Scores],
+    prompt_scores: &[Vec<f32>],
     r: usize,
     steps: usize,
 ) -> Vec<(Vec<usize>, Source<'a>)> {
@@ -120,9 +135,12 @@ fn runs<'a>(
                 }
             }
         }
-        Masks::Runtime(policies) => {
-            for (name, &policy) in policies.iter().enumerate() {
-                let policy = sweep.policy(policy, ratio).expect("checked at the start");
+        Masks::Runtime(_) => {
+            for (name, plans) in sweep.plans.iter().enumerate() {
+                let mut policy = Policy::new(&plans[r]);
+                if plans[r].policy == PolicyKind::Prompt {
+                    policy.keep_for_prompt(prompt_scores);
+                }
                 runs.push((vec![name], Source::Runtime(policy)));
             }
         }
@@ -145,8 +163,10 @@ fn force<'a>(
     dense: &Dense,
     mut runs: Vec<(Vec<usize>, Source<'a>)>,
 ) -> Result<Vec<Masked<'a>>, ModelError> {
+    let model = std::sync::Arc::clone(session.model());
+    let sources = runs.iter_mut().map(|(_, source)| source.masks());
     let mut recorders: Vec<Recorder> =
-        runs.iter_mut().map(|(_, source)| Recorder::new(source.masks())).collect();
+        sources.map(|masks| Recorder::new(masks, model.config())).collect();
     let sources = recorders.iter_mut().map(|r| r as &mut dyn MaskSource).collect();
     let forced = teacher_forced(session, dense, sources)?;
     let kept: Vec<Vec<Kept>> = recorders.into_iter().map(|recorder| recorder.kept).collect();

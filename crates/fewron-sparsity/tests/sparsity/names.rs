@@ -27,5 +27,5 @@ fn names_go_there_and_back() {
     assert_named(&Metric::ALL);
     assert_named(&[Scope::Mlp, Scope::Heads, Scope::Both]);
     assert_named(&[Selection::Layer, Selection::Global, Selection::Threshold]);
-    assert_named(&[PolicyKind::Magnitude, PolicyKind::Gate]);
+    assert_named(&PolicyKind::ALL);
 }

@@ -5,10 +5,11 @@ use crate::goldens::assert_close;
 use crate::models::{MODELS, goldens, session};
 use fewron_kernels::{Activation, Isa, activate};
 use fewron_model::{Choice, Logits, MaskSource, Probe, Session, Site};
-use fewron_sparsity::policy::PolicyError;
+use fewron_sparsity::plan::PolicyError;
 use fewron_sparsity::selection::kept_count;
 use fewron_sparsity::{
-    Calibration, CalibrationProbe, Kept, Policy, PolicyKind, Recorder, Replay, Scope, Selection,
+    Calibration, CalibrationProbe, Kept, Plan, Policy, PolicyKind, Recorder, Replay, Scope,
+    Selection,
 };
 
 /// Every combination of policy, scope and selection that a running model can have.
@@ -34,6 +35,18 @@ fn calibrate(session: &mut Session) -> Calibration {
     session.forward(&text, None, Some(&mut probe), Logits::None).unwrap();
     session.truncate(0);
     probe.finish(session.model())
+}
+
+fn plan(
+    session: &Session,
+    kind: PolicyKind,
+    scope: Scope,
+    selection: Selection,
+    ratio: f32,
+    calibration: &Calibration,
+) -> Plan {
+    let config = session.model().config();
+    Plan::uniform(config, kind, scope, selection, ratio, calibration).unwrap()
 }
 
 fn dense(session: &mut Session, tokens: &[u32]) -> Vec<f32> {
@@ -73,7 +86,8 @@ fn ratio_zero_is_dense_to_the_last_bit() {
         let expected = dense(&mut session, &tokens);
         for (kind, scope, selection) in POLICIES {
             let what = format!("{name} {kind} {scope} {selection}");
-            let mut policy = Policy::new(kind, scope, selection, 0.0, &calibration).unwrap();
+            let plan = plan(&session, kind, scope, selection, 0.0, &calibration);
+            let mut policy = Policy::new(&plan);
             let all = batch(&mut session, &tokens, &mut policy);
             assert!(all == expected, "{what}: batch");
             let steps = decode(&mut session, &tokens, |_, run| run(&mut policy));
@@ -89,15 +103,17 @@ fn replayed_masks_give_the_same_bits() {
         let tokens = goldens(name).tokens();
         for isa in Isa::available() {
             let mut session = session(name, isa);
-            let layers = session.model().config().layers.len();
+            let config = session.model().config().clone();
+            let layers = config.layers.len();
             let calibration = calibrate(&mut session);
             let full = dense(&mut session, &tokens);
             for (kind, scope, selection) in POLICIES {
                 let what = format!("{name} {} {kind} {scope} {selection}", isa.name());
-                let mut policy = Policy::new(kind, scope, selection, 0.6, &calibration).unwrap();
+                let plan = plan(&session, kind, scope, selection, 0.6, &calibration);
+                let mut policy = Policy::new(&plan);
                 let mut kept: Vec<Kept> = Vec::new();
                 let expected = decode(&mut session, &tokens, |_, run| {
-                    let mut recorder = Recorder::new(&mut policy);
+                    let mut recorder = Recorder::new(&mut policy, &config);
                     run(&mut recorder);
                     kept.append(&mut recorder.kept);
                 });
@@ -114,7 +130,7 @@ fn replayed_masks_give_the_same_bits() {
                 assert!(steps == expected, "{what}: replay by token");
                 let zeroed = batch(&mut session, &tokens, &mut Replay(kept.clone()));
                 assert!(zeroed == expected, "{what}: replay as a batch");
-                let mut recorder = Recorder::new(&mut policy);
+                let mut recorder = Recorder::new(&mut policy, &config);
                 let together = batch(&mut session, &tokens, &mut recorder);
                 assert!(together == expected, "{what}: policy as a batch");
                 assert_eq!(recorder.kept, kept, "{what}: masks of a batch");
@@ -194,8 +210,8 @@ fn policies_keep_the_largest_scores() {
             (PolicyKind::Gate, Scope::Mlp, &gate, 1),
         ];
         for (kind, scope, neurons, kinds) in cases {
-            let mut policy =
-                Policy::new(kind, scope, Selection::Layer, ratio, &calibration).unwrap();
+            let plan = plan(&session, kind, scope, Selection::Layer, ratio, &calibration);
+            let mut policy = Policy::new(&plan);
             let mut checked = Checked { policy: &mut policy, neurons, heads: &heads, checks: 0 };
             batch(&mut session, &tokens, &mut checked);
             decode(&mut session, &tokens, |_, run| run(&mut checked));
@@ -213,8 +229,8 @@ fn thresholds_keep_their_share_of_the_calibration_text() {
     let calibration = calibrate(&mut session);
     for ratio in [0.0, 0.25, 0.5, 0.9, 1.0] {
         let (mlp, threshold) = (Scope::Mlp, Selection::Threshold);
-        let mut policy =
-            Policy::new(PolicyKind::Magnitude, mlp, threshold, ratio, &calibration).unwrap();
+        let plan = plan(&session, PolicyKind::Magnitude, mlp, threshold, ratio, &calibration);
+        let mut policy = Policy::new(&plan);
         for (layer, magnitudes) in calibration.magnitudes.iter().enumerate() {
             let mut kept = Vec::new();
             for values in magnitudes.chunks_exact(neurons) {
@@ -228,12 +244,19 @@ fn thresholds_keep_their_share_of_the_calibration_text() {
 #[test]
 fn combinations_that_cannot_run_are_refused() {
     let calibration = Calibration::default();
-    let new = |kind, scope, selection| Policy::new(kind, scope, selection, 0.5, &calibration).err();
+    let session = session("tiny-llama", Isa::detect());
+    let config = session.model().config();
+    let new = |kind, scope, selection| {
+        Plan::uniform(config, kind, scope, selection, 0.5, &calibration).err()
+    };
     let (gate, magnitude) = (PolicyKind::Gate, PolicyKind::Magnitude);
     for scope in [Scope::Heads, Scope::Both] {
-        assert!(matches!(new(gate, scope, Selection::Layer), Some(PolicyError::GateHeads)));
+        assert!(matches!(
+            new(gate, scope, Selection::Layer),
+            Some(PolicyError::Heads(PolicyKind::Gate))
+        ));
         let error = new(magnitude, scope, Selection::Threshold);
-        assert!(matches!(error, Some(PolicyError::ThresholdHeads)));
+        assert!(matches!(error, Some(PolicyError::Threshold)));
     }
     assert!(matches!(new(magnitude, Scope::Mlp, Selection::Global), Some(PolicyError::Global)));
 }

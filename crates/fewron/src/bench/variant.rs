@@ -1,16 +1,14 @@
 //! What is measured: the dense model, and masks over it.
 
-use anyhow::Result;
 use fewron_model::{Choice, MaskSource, Model};
 use fewron_sparsity::selection::kept_count;
-use fewron_sparsity::{Calibration, Kept, Replay};
+use fewron_sparsity::{Kept, Replay};
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
-use crate::cli::MaskArgs;
 use crate::loaded::Loaded;
-use crate::mask::Mask;
+use crate::mask::{Mask, Masking};
 
 /// Tokens that have a random mask of their own; later tokens have those of the first again.
 const MOST_MASKS: usize = 64;
@@ -44,18 +42,9 @@ impl<'a> Variant<'a> {
         Self { name: format!("random-{ratio}"), mask: VariantMask::Random(masks) }
     }
 
-    /// A run-time policy; dense for policy `dense`.
-    ///
-    /// # Errors
-    /// As [`Mask::new`].
-    pub(crate) fn policy(args: &MaskArgs, calibration: &'a Calibration) -> Result<Self> {
-        Ok(match Mask::new(args, calibration)? {
-            Some(mask) => {
-                let name = format!("{}-{}", args.policy, args.ratio());
-                Self { name, mask: VariantMask::Policy(mask) }
-            }
-            None => Self::dense(),
-        })
+    /// A plan, or a policy at a ratio.
+    pub(crate) fn masking(masking: &'a Masking) -> Self {
+        Self { name: masking.label.clone(), mask: VariantMask::Policy(masking.mask()) }
     }
 
     /// The mask of a token that is decoded, counted from 0.
@@ -80,10 +69,10 @@ impl<'a> Variant<'a> {
             VariantMask::Random(masks) => {
                 (masks.active, total - bytes.mlp as f64 * (1.0 - masks.active))
             }
-            VariantMask::Policy(mask) => {
-                let active = mask.take_active().unwrap_or(1.0);
-                (active, mask.bytes_per_token(loaded, active))
-            }
+            VariantMask::Policy(mask) => match mask.take_active() {
+                Some(active) => (active.mean, mask.bytes_per_token(loaded, &active)),
+                None => (1.0, total),
+            },
         }
     }
 }

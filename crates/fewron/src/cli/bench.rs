@@ -24,6 +24,9 @@ on the same file (`pip install llama-cpp-python` builds it from source).";
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+    /// Plans to measure beside the dense model; `auto` is the one beside the model
+    #[arg(long, value_name = "FILE,FILE", value_delimiter = ',', help_heading = "Sparsity")]
+    pub(crate) plan: Vec<PathBuf>,
     /// Run-time policies to measure beside the dense model
     #[arg(long, value_name = "A,B", value_delimiter = ',', help_heading = "Sparsity")]
     pub(crate) policy: Vec<Policy>,

@@ -32,6 +32,9 @@ pub(crate) struct SweepArgs {
     /// Mask policies, with --protocol runtime (default: gate,magnitude)
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) policies: Vec<Policy>,
+    /// Plans of `fewron calibrate`, with --protocol runtime: their scores, at the ratios of the sweep
+    #[arg(long, value_name = "FILE,FILE", value_delimiter = ',')]
+    pub(crate) plan: Vec<PathBuf>,
     /// Shares of units that are off, 0 to 1
     #[arg(
         long, value_name = "R,R", value_delimiter = ',', default_value = "0.3,0.5,0.7,0.8,0.9",
@@ -72,7 +75,7 @@ impl SweepArgs {
     /// The policies to measure, defaults filled in.
     pub(crate) fn policies(&self) -> Vec<Policy> {
         match self.policies.as_slice() {
-            [] => vec![Policy::Gate, Policy::Magnitude],
+            [] if self.plan.is_empty() => vec![Policy::Gate, Policy::Magnitude],
             policies => policies.to_vec(),
         }
     }
@@ -82,6 +85,10 @@ impl SweepArgs {
         anyhow::ensure!(
             self.policies.is_empty() || self.protocol == Protocol::Runtime,
             "--policies needs --protocol runtime; the oracle protocol takes --metrics"
+        );
+        anyhow::ensure!(
+            self.plan.is_empty() || self.protocol == Protocol::Runtime,
+            "--plan needs --protocol runtime; the oracle protocol takes --metrics"
         );
         anyhow::ensure!(
             self.metrics.is_empty() || self.protocol == Protocol::Oracle,

@@ -93,7 +93,7 @@ pub(crate) struct MaskArgs {
     /// Share of each layer's MLP neurons that is off, 0 to 1 (0.5 where only a policy is given)
     #[arg(long, value_name = "R", value_parser = parse_ratio)]
     pub(crate) sparsity: Option<f32>,
-    /// A calibrated plan (reserved)
+    /// A plan that `fewron calibrate` made; `auto` takes the one beside the model, MODEL.fewron
     #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "sparsity"])]
     pub(crate) plan: Option<PathBuf>,
 }
@@ -103,21 +103,12 @@ impl MaskArgs {
     pub(crate) fn ratio(&self) -> f32 {
         match self.policy {
             Policy::Dense => 0.0,
-            Policy::Magnitude | Policy::Gate => self.sparsity.unwrap_or(0.5),
+            _ => self.sparsity.unwrap_or(0.5),
         }
     }
 
-    /// `gate@0.5` and the like; `None` for the dense policy.
-    pub(crate) fn label(&self) -> Option<String> {
-        (self.policy != Policy::Dense).then(|| format!("{}@{}", self.policy, self.ratio()))
-    }
-
-    /// Refuses what this version does not have, and a ratio that the dense policy would ignore.
+    /// Refuses a ratio that the dense policy would ignore.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            self.plan.is_none(),
-            "plans come with `fewron calibrate`, which this version does not have yet"
-        );
         if let (Policy::Dense, Some(ratio)) = (self.policy, self.sparsity) {
             anyhow::ensure!(
                 ratio == 0.0,

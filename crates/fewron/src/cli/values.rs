@@ -104,10 +104,16 @@ named_values! {
     Policy {
         /// Everything is computed
         Dense = "dense",
-        /// Exact outputs first, then the largest are kept: a reference, not faster
-        Magnitude = "magnitude",
         /// The gate says which up rows and down columns are computed
         Gate = "gate",
+        /// One set of neurons for a request, by the attribution of its prompt
+        Prompt = "prompt",
+        /// A trained predictor says which neurons are computed; needs a plan
+        Predict = "predict",
+        /// The same neurons for every token; needs a plan
+        Static = "static",
+        /// Exact outputs first, then the largest are kept: a reference, not faster
+        Magnitude = "magnitude",
     }
 }
 

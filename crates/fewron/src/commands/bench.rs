@@ -8,7 +8,6 @@ use std::time::SystemTime;
 
 use anyhow::{Result, ensure};
 use fewron_model::Pool;
-use fewron_sparsity::Calibration;
 
 use crate::Outcome;
 use crate::bench::bandwidth;
@@ -17,9 +16,9 @@ use crate::bench::record::{BenchRun, Measured};
 use crate::bench::runner::{Phase, Runner};
 use crate::bench::table;
 use crate::bench::variant::Variant;
-use crate::cli::{BenchArgs, MaskArgs};
+use crate::cli::BenchArgs;
 use crate::loaded::{self, Loaded};
-use crate::mask;
+use crate::mask::Masking;
 use crate::stats::{forget_peak_memory, peak_memory_bytes};
 use crate::store::write_whole;
 use crate::study::{command_line, cpu_name, model_record, write_json};
@@ -42,9 +41,8 @@ pub(crate) fn run(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<Out
         LlamaCpp::start(args.python.as_deref(), &loaded.file.path, pool.threads(), context)
     });
     let llama_cpp = llama_cpp.transpose()?;
-    let masks = args.masks();
-    let calibration = calibration(&masks, &loaded, &pool)?;
-    let variants = variants(args, &masks, &loaded, &calibration)?;
+    let maskings = maskings(args, &loaded, &pool)?;
+    let variants = variants(args, &maskings, &loaded);
     let runner = Runner::new(&loaded, &pool, &args.engine, variants, llama_cpp);
     let run = measure(args, &loaded, &pool, &phases, runner)?;
     if let Some(path) = &args.json {
@@ -92,31 +90,24 @@ fn phases(args: &BenchArgs, loaded: &Loaded) -> Result<Vec<Phase>> {
     Ok(phases)
 }
 
-/// What the policies need to know of the model.
-fn calibration(masks: &[MaskArgs], loaded: &Loaded, pool: &Arc<Pool>) -> Result<Calibration> {
-    let each = masks.iter().map(|args| mask::calibration(args, loaded, pool));
-    let all = each.collect::<Result<Vec<_>>>()?;
-    Ok(all.into_iter().find(|c| !c.gate_weights.is_empty()).unwrap_or_default())
+/// Plans and policies at their ratios, in the order of the arguments.
+fn maskings(args: &BenchArgs, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Vec<Masking>> {
+    let plans = args.plan.iter().map(|path| Masking::from_file(path, loaded, pool).map(Some));
+    let masks = args.masks();
+    let policies = masks.iter().map(|args| Masking::new(args, loaded, pool));
+    plans.chain(policies).filter_map(Result::transpose).collect()
 }
 
-/// The dense model, known random masks, and policies; each name once.
-fn variants<'a>(
-    args: &BenchArgs,
-    masks: &[MaskArgs],
-    loaded: &Loaded,
-    calibration: &'a Calibration,
-) -> Result<Vec<Variant<'a>>> {
-    let random =
-        |&ratio: &f32| Ok(Variant::random(&loaded.model, ratio, args.decode.get(), args.seed));
-    let policies = masks.iter().map(|args| Variant::policy(args, calibration));
+/// The dense model, known random masks, plans and policies; each name once.
+fn variants<'a>(args: &BenchArgs, maskings: &'a [Masking], loaded: &Loaded) -> Vec<Variant<'a>> {
+    let random = |&ratio: &f32| Variant::random(&loaded.model, ratio, args.decode.get(), args.seed);
     let mut variants = vec![Variant::dense()];
-    for variant in args.random.iter().map(random).chain(policies) {
-        let variant = variant?;
+    for variant in args.random.iter().map(random).chain(maskings.iter().map(Variant::masking)) {
         if variants.iter().all(|known| known.name != variant.name) {
             variants.push(variant);
         }
     }
-    Ok(variants)
+    variants
 }
 
 /// Runs everything and makes a record of it.

@@ -11,7 +11,7 @@ use crate::Outcome;
 use crate::cli::ChatArgs;
 use crate::generation::{Answer, End, Generator, sampler};
 use crate::loaded::{self, Loaded};
-use crate::mask::{self, Mask};
+use crate::mask::Masking;
 use crate::stats::Stats;
 use crate::ui;
 
@@ -30,8 +30,8 @@ pub(crate) fn run(args: &ChatArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     let sampler = sampler(&args.sampling)?;
     let loaded = Loaded::from_args(&args.model)?;
     let pool = loaded::pool(threads);
-    let calibration = mask::calibration(&args.mask, &loaded, &pool)?;
-    let mask = Mask::new(&args.mask, &calibration)?;
+    let masking = Masking::new(&args.mask, &loaded, &pool)?;
+    let mask = masking.as_ref().map(Masking::mask);
     let generator = Generator::new(&loaded, &pool, sampler, &args.engine, mask);
     let conversation = Conversation::new(args.system.clone());
     let mut chat = Chat { args, loaded: &loaded, generator, conversation, last: None };

@@ -39,7 +39,8 @@ pub(crate) fn run(args: &DemoArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     );
     let start = Instant::now();
     let out = Some(args.out.as_path());
-    let study = Study { loaded: &loaded, config, data: &data, out, restart: false, threads };
+    let plans = Vec::new();
+    let study = Study { loaded: &loaded, config, plans, data: &data, out, restart: false, threads };
     let (run, folder) = study.run()?;
     let report = folder.join("report.html");
     fewron_report::write_report(&run, &report)?;

@@ -10,7 +10,7 @@ use crate::cli::{GenerateArgs, PromptArgs};
 use crate::generation::{End, Generator, sampler};
 use crate::input::read_text;
 use crate::loaded::{self, Loaded};
-use crate::mask::{self, Mask};
+use crate::mask::Masking;
 use crate::ui::{self, Interrupted};
 
 pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
@@ -20,8 +20,8 @@ pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<
     let loaded = Loaded::from_args(&args.model)?;
     let prompt = loaded.prompt(&question, args.system.as_deref(), args.raw)?;
     let pool = loaded::pool(threads);
-    let calibration = mask::calibration(&args.mask, &loaded, &pool)?;
-    let mask = Mask::new(&args.mask, &calibration)?;
+    let masking = Masking::new(&args.mask, &loaded, &pool)?;
+    let mask = masking.as_ref().map(Masking::mask);
     let mut generator = Generator::new(&loaded, &pool, sampler, &args.engine, mask);
 
     let mut out = stdout();

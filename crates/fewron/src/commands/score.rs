@@ -12,7 +12,7 @@ use crate::Outcome;
 use crate::cli::ScoreArgs;
 use crate::input::read_text;
 use crate::loaded::{self, Loaded};
-use crate::mask::{self, Mask};
+use crate::mask::Masking;
 use crate::scoring::Scorer;
 use crate::ui::{Progress, Unit};
 
@@ -42,8 +42,8 @@ pub(crate) fn run(args: &ScoreArgs, threads: Option<NonZeroUsize>) -> Result<Out
     let window = window(args, &loaded)?;
     let tokens = loaded.tokenizer.encode(&text, Specials::Plain);
     let pool = loaded::pool(threads);
-    let calibration = mask::calibration(&args.mask, &loaded, &pool)?;
-    let mask = Mask::new(&args.mask, &calibration)?;
+    let masking = Masking::new(&args.mask, &loaded, &pool)?;
+    let mask = masking.as_ref().map(Masking::mask);
     let mut scorer = Scorer::new(&loaded, &pool, args.kv_type, window, mask);
     ensure!(
         scorer.predictions(tokens.len()) > 0,
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &ScoreArgs, threads: Option<NonZeroUsize>) -> Result<Out
     let nll = -logprobs.iter().map(|&p| f64::from(p)).sum::<f64>() / logprobs.len() as f64;
     let score = Score {
         model: loaded.file.name.clone(),
-        plan: args.mask.label(),
+        plan: masking.as_ref().map(|masking| masking.label.clone()),
         tokens: logprobs.len(),
         nll,
         perplexity: nll.exp(),

@@ -6,22 +6,34 @@ use anyhow::Result;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use fewron_eval::data::Dataset;
 use fewron_eval::record::{Interval, Point, SweepRun};
-use fewron_eval::sweep::{Masks, SweepConfig};
+use fewron_eval::sweep::{Masks, RuntimeMask, SweepConfig};
+use fewron_sparsity::{Calibration, Plan};
+use sha2::{Digest, Sha256};
 
 use crate::Outcome;
 use crate::cli::{Policy, Protocol, SweepArgs};
-use crate::loaded::Loaded;
+use crate::loaded::{self, Loaded};
+use crate::mask::Masking;
 use crate::study::{Study, write_json};
 use crate::ui;
 
 pub(crate) fn run(args: &SweepArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.check()?;
     let data = Dataset::load(&args.data.data, args.data.limit.map(NonZeroUsize::get))?;
-    let config = config(args)?;
+    let mut config = config(args)?;
     let loaded = Loaded::from_args(&args.model)?;
+    let plans = match args.protocol {
+        Protocol::Oracle => Vec::new(),
+        Protocol::Runtime => {
+            let (masks, plans) = runtime(args, &config, &loaded, threads)?;
+            config.masks = Masks::Runtime(masks);
+            plans
+        }
+    };
     let study = Study {
         loaded: &loaded,
         config,
+        plans,
         data: &data,
         out: args.out.as_deref(),
         restart: args.restart,
@@ -45,14 +57,8 @@ fn config(args: &SweepArgs) -> Result<SweepConfig> {
             let metrics = args.metrics();
             Masks::Oracle(metrics.iter().map(|m| Ok(m.as_str().parse()?)).collect::<Result<_>>()?)
         }
-        Protocol::Runtime => {
-            let policies = args.policies();
-            anyhow::ensure!(
-                !policies.contains(&Policy::Dense),
-                "policy dense is what the others are compared with; leave it out of --policies"
-            );
-            Masks::Runtime(policies.iter().map(|p| Ok(p.as_str().parse()?)).collect::<Result<_>>()?)
-        }
+        // Filled in once the model is there.
+        Protocol::Runtime => Masks::Runtime(Vec::new()),
     };
     Ok(SweepConfig {
         masks,
@@ -65,6 +71,43 @@ fn config(args: &SweepArgs) -> Result<SweepConfig> {
         seed: args.seed,
         raw: args.data.raw,
     })
+}
+
+/// The policies and plan files of a runtime sweep, and their plans by ratio.
+fn runtime(
+    args: &SweepArgs,
+    config: &SweepConfig,
+    loaded: &Loaded,
+    threads: Option<NonZeroUsize>,
+) -> Result<(Vec<RuntimeMask>, Vec<Vec<Plan>>)> {
+    let policies = args.policies();
+    anyhow::ensure!(
+        !policies.contains(&Policy::Dense),
+        "policy dense is what the others are compared with; leave it out of --policies"
+    );
+    let pool = loaded::pool(threads);
+    let calibration = match policies.is_empty() {
+        true => Calibration::default(),
+        false => loaded.calibration(&pool)?,
+    };
+    let (mut masks, mut plans) = (Vec::new(), Vec::new());
+    for policy in policies {
+        let kind = policy.as_str().parse()?;
+        let shape = loaded.model.config();
+        let (scope, selection) = (config.scope, config.selection);
+        let plan = |&ratio: &f32| Plan::uniform(shape, kind, scope, selection, ratio, &calibration);
+        plans.push(config.ratios.iter().map(plan).collect::<Result<_, _>>()?);
+        masks.push(RuntimeMask { name: policy.to_string(), plan: None });
+    }
+    for path in &args.plan {
+        let masking = Masking::from_file(path, loaded, &pool)?;
+        let plan = |&ratio: &f32| masking.plan.at_ratio(config.selection, ratio);
+        plans.push(config.ratios.iter().map(plan).collect::<Result<_, _>>()?);
+        let sha256 = Sha256::digest(std::fs::read(path)?);
+        let plan = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        masks.push(RuntimeMask { name: masking.plan.policy.to_string(), plan: Some(plan) });
+    }
+    Ok((masks, plans))
 }
 
 /// All points of a run.

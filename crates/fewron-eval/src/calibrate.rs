@@ -1,0 +1,276 @@
+//! Making plans: a policy calibrated on text, fitted layer by layer, measured on text it has not seen.
+//!
+//! The recipe (design §5): weights of the scores from attribution, the weighting that does best on
+//! held-out text; shares of neurons off by layer from each layer's measured sensitivity; thresholds, so
+//! that tokens that need more get more; compensation of low rank, fitted on what the layers before it
+//! really give once they are sparse.
+
+mod budget;
+mod fit;
+mod held_out;
+mod importance;
+mod masks;
+mod predictor;
+mod windows;
+
+pub use windows::{Windows, WindowsError};
+
+use fewron_model::{Model, ModelError, Pool, Session};
+use fewron_sparsity::plan::record::{Compared, HeldOut};
+use fewron_sparsity::{
+    Cut, Heads, Importance, LayerPlan, Plan, PolicyError, PolicyKind, Selection, Weighting,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use thiserror::Error;
+
+/// What a plan is to be.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What scores the neurons.
+    pub policy: PolicyKind,
+    /// The best of each layer, or a threshold.
+    pub selection: Selection,
+    /// Rank of the compensation; 0 for none.
+    pub compensation: usize,
+    /// Rank of the predictor of policy `predict`.
+    pub predictor: usize,
+    /// The same share in every layer, instead of shares by sensitivity.
+    pub uniform: bool,
+    /// Whether heads that matter least go too, where that costs less than neurons.
+    pub heads: bool,
+    /// The weighting of scores; `None` takes the one that does best.
+    pub weighting: Option<Weighting>,
+    /// Tokens that go through the backward pass.
+    pub traced_tokens: usize,
+    /// Seed of what is random.
+    pub seed: u64,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Error)]
+pub enum CalibrateError {
+    /// The stop flag was set.
+    #[error("interrupted")]
+    Interrupted,
+    /// The model refused a text.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A policy that cannot be had.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A regression without a result.
+    #[error(
+        "layer {layer}: the calibration text gives no usable numbers for a compensation; use more or \
+         other text, or --compensation 0"
+    )]
+    Singular {
+        /// The layer.
+        layer: usize,
+    },
+    /// No sparsity keeps the loss.
+    #[error(
+        "no sparsity of 5% or more keeps the loss under {most}: the lowest costs {least:.4}; allow more, or \
+         use another policy or a higher --compensation"
+    )]
+    NoneUnder {
+        /// The limit.
+        most: f64,
+        /// The loss at the lowest sparsity.
+        least: f64,
+    },
+}
+
+/// A step of the work, for a progress bar: what is done, and how much of it.
+pub type Progress<'a> = dyn Fn(&str, usize, usize) + 'a;
+
+/// Makes plans for one model from one text.
+pub struct Calibrator<'a> {
+    model: Arc<Model>,
+    pool: Arc<Pool>,
+    windows: &'a Windows,
+    settings: Settings,
+    session: Session,
+    progress: &'a Progress<'a>,
+    stop: &'a AtomicBool,
+    dense: Option<held_out::Dense>,
+}
+
+/// A plan with what it was measured to cost.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The plan.
+    pub plan: Plan,
+    /// Its cost on held-out text.
+    pub held_out: HeldOut,
+    /// Share of each layer's neurons that are off, on held-out text.
+    pub layers: Vec<f32>,
+}
+
+/// What all plans of a calibrator share: scores, and how sensitive layers are.
+pub struct Basis {
+    /// A plan with scores and no cuts.
+    plan: Plan,
+    /// The weighting of its scores, if its policy has one.
+    pub weighting: Option<Weighting>,
+    /// The weightings that were compared.
+    pub compared: Vec<Compared>,
+    sensitivity: Option<budget::Sensitivity>,
+    /// Heads of each layer from the one that matters least on, with how much they matter.
+    importance: Option<Importance>,
+}
+
+impl<'a> Calibrator<'a> {
+    /// A calibrator; `progress` is told what it does, and `stop` ends it between two windows.
+    pub fn new(
+        model: Arc<Model>,
+        pool: Arc<Pool>,
+        windows: &'a Windows,
+        settings: Settings,
+        progress: &'a Progress<'a>,
+        stop: &'a AtomicBool,
+    ) -> Self {
+        let session = Session::new(Arc::clone(&model), Arc::clone(&pool));
+        Self { model, pool, windows, settings, session, progress, stop, dense: None }
+    }
+
+    /// Tells what is done, and ends where that is wanted.
+    fn step(&self, what: &str, done: usize, of: usize) -> Result<(), CalibrateError> {
+        (self.progress)(what, done, of);
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(CalibrateError::Interrupted),
+            false => Ok(()),
+        }
+    }
+
+    /// Measures what plans are made from; `sparsity` is where weightings are compared.
+    ///
+    /// # Errors
+    /// For a policy that the model cannot have, and when told to stop.
+    pub fn basis(&mut self, sparsity: f32) -> Result<Basis, CalibrateError> {
+        let policy = self.settings.policy;
+        if policy == PolicyKind::Gate && !self.model.config().gated {
+            return Err(PolicyError::NoGate.into());
+        }
+        let needs = matches!(policy, PolicyKind::Gate | PolicyKind::Static) || self.settings.heads;
+        let importance = if needs { Some(self.importance()?) } else { None };
+        let config = self.model.config();
+        let layers = vec![LayerPlan::default(); config.layers.len()];
+        let mut plan = Plan { policy, neurons: config.intermediate, layers };
+        let (mut weighting, mut compared) = (None, Vec::new());
+        match (policy, &importance) {
+            (PolicyKind::Gate, Some(importance)) => {
+                (weighting, compared) = self.choose_weighting(&mut plan, importance, sparsity)?;
+            }
+            (PolicyKind::Static, Some(importance)) => {
+                for (layer, scores) in plan.layers.iter_mut().zip(importance.attribution()) {
+                    layer.weights = scores.into();
+                }
+            }
+            (PolicyKind::Predict, _) => self.train_predictors(&mut plan)?,
+            _ => {}
+        }
+        let sensitivity = match self.settings.uniform || policy == PolicyKind::Prompt {
+            true => None,
+            false => Some(self.sensitivity(&plan)?),
+        };
+        Ok(Basis { plan, weighting, compared, sensitivity, importance })
+    }
+
+    /// The plan at a share of neurons off.
+    ///
+    /// # Errors
+    /// When a layer cannot be fitted, and when told to stop.
+    pub fn plan(&mut self, basis: &Basis, sparsity: f32) -> Result<Made, CalibrateError> {
+        let mut plan = basis.plan.clone();
+        let ratios = match &basis.sensitivity {
+            Some(sensitivity) => sensitivity.ratios(sparsity),
+            None => vec![sparsity; plan.layers.len()],
+        };
+        self.fit(&mut plan, &ratios)?;
+        let (held_out, layers) = self.held_out(&plan)?;
+        let made = Made { plan, held_out, layers };
+        match &basis.importance {
+            Some(importance) if self.settings.heads => self.without_heads(made, importance),
+            _ => Ok(made),
+        }
+    }
+
+    /// Compares weightings without compensation, and leaves the best one's weights in the plan.
+    fn choose_weighting(
+        &mut self,
+        plan: &mut Plan,
+        importance: &Importance,
+        sparsity: f32,
+    ) -> Result<(Option<Weighting>, Vec<Compared>), CalibrateError> {
+        let candidates = match self.settings.weighting {
+            Some(weighting) => vec![weighting],
+            None => Weighting::ALL.to_vec(),
+        };
+        let mut best: Option<(f64, Weighting, Plan)> = None;
+        let mut compared = Vec::new();
+        for weighting in candidates {
+            let mut candidate = plan.clone();
+            let weights = importance.weights(&self.model, weighting);
+            for (layer, weights) in candidate.layers.iter_mut().zip(weights) {
+                layer.weights = weights.into();
+            }
+            let mut cut = candidate.clone();
+            self.set_cuts(&mut cut, sparsity)?;
+            let kl = self.held_out(&cut)?.0.kl;
+            compared.push(Compared { weighting: weighting.to_string(), kl });
+            if best.as_ref().is_none_or(|(least, ..)| kl < *least) {
+                best = Some((kl, weighting, candidate));
+            }
+        }
+        let chosen = best.map(|(_, weighting, candidate)| {
+            *plan = candidate;
+            weighting
+        });
+        Ok((chosen, compared))
+    }
+
+    /// Switches off the heads that matter least, as long as a byte saved by them costs less than one
+    /// saved by neurons.
+    fn without_heads(
+        &mut self,
+        made: Made,
+        importance: &Importance,
+    ) -> Result<Made, CalibrateError> {
+        let scores = importance.heads();
+        let mut order: Vec<(f32, usize, usize)> = Vec::new();
+        for (layer, heads) in scores.iter().enumerate() {
+            order.extend(heads.iter().enumerate().map(|(head, &score)| (score, layer, head)));
+        }
+        order.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let h = &made.held_out;
+        let saved = (h.dense_bytes_per_token - h.bytes_per_token).max(1.0);
+        // What a byte saved by neurons has cost so far; the last ones have cost more.
+        let price = h.kl / saved;
+        let mut best = made;
+        for share in [0.05, 0.1, 0.2, 0.3] {
+            let off = &order[..(order.len() as f64 * share) as usize];
+            let mut plan = best.plan.clone();
+            for (index, layer) in plan.layers.iter_mut().enumerate() {
+                let is_off = |head: &u32| {
+                    off.iter().any(|&(_, l, h)| (l, h as u32) == (index, *head))
+                };
+                let on = 0..scores[index].len() as u32;
+                layer.heads = Heads::Listed(on.filter(|head| !is_off(head)).collect());
+            }
+            let (held_out, layers) = self.held_out(&plan)?;
+            let cost = held_out.kl - best.held_out.kl;
+            let bytes = best.held_out.bytes_per_token - held_out.bytes_per_token;
+            if cost > price * bytes {
+                break;
+            }
+            best = Made { plan, held_out, layers };
+        }
+        Ok(best)
+    }
+}
+
+/// Whether a layer keeps all of its neurons.
+fn is_dense(cut: Cut) -> bool {
+    cut == Cut::Dense
+}

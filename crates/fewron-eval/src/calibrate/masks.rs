@@ -1,0 +1,149 @@
+//! Mask sources and probes that look on while a layer is calibrated.
+
+use fewron_model::{Choice, LowRank, MaskSource, Probe, Site};
+use fewron_sparsity::{LayerPlan, Policy, PolicyKind};
+use std::sync::Arc;
+
+/// A policy for the tokens of a window behind its dense ones.
+pub(super) struct Behind<'a> {
+    pub(super) policy: Policy<'a>,
+    pub(super) dense: usize,
+    /// Neurons that ran at masked tokens, by layer.
+    pub(super) kept: Vec<u64>,
+}
+
+impl<'a> Behind<'a> {
+    pub(super) fn new(policy: Policy<'a>, dense: usize) -> Self {
+        let kept = vec![0; policy.plan().layers.len()];
+        Self { policy, dense, kept }
+    }
+}
+
+impl MaskSource for Behind<'_> {
+    fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
+        if token < self.dense {
+            return Choice::Dense;
+        }
+        let choice = self.policy.neurons(layer, token, kept);
+        match choice {
+            Choice::Dense => self.kept[layer] += self.policy.plan().neurons as u64,
+            Choice::Listed => self.kept[layer] += kept.len() as u64,
+            _ => {}
+        }
+        choice
+    }
+
+    fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
+        self.policy.select_neurons(layer, token, values, kept);
+        self.kept[layer] += kept.len() as u64;
+    }
+
+    fn predictor(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
+        self.policy.predictor(layer, token).filter(|_| token >= self.dense)
+    }
+
+    fn compensation(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
+        self.policy.compensation(layer, token).filter(|_| token >= self.dense)
+    }
+
+    fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
+        match token < self.dense {
+            true => Choice::Dense,
+            false => self.policy.heads(layer, token, kept),
+        }
+    }
+}
+
+/// Asks a layer's policy what it would keep, and keeps everything.
+pub(super) struct Shadow<'a> {
+    policy: PolicyKind,
+    layer: &'a LayerPlan,
+    dense: usize,
+    /// The neurons that would run, by token; none for dense tokens.
+    pub(super) kept: Vec<Vec<u32>>,
+    /// Scores of all tokens that would be masked, if they are wanted.
+    pub(super) scores: Option<Vec<f32>>,
+    buffer: Vec<f32>,
+}
+
+impl<'a> Shadow<'a> {
+    pub(super) fn new(policy: PolicyKind, layer: &'a LayerPlan, dense: usize) -> Self {
+        Self { policy, layer, dense, kept: Vec::new(), scores: None, buffer: Vec::new() }
+    }
+
+    pub(super) fn with_scores(self) -> Self {
+        Self { scores: Some(Vec::new()), ..self }
+    }
+
+    fn keep(&mut self, token: usize, values: &[f32]) {
+        let mut kept = Vec::new();
+        self.layer.score(self.policy, values, &mut self.buffer);
+        self.layer.cut.keep(&self.buffer, &mut kept);
+        if let Some(scores) = &mut self.scores {
+            scores.extend_from_slice(&self.buffer);
+        }
+        self.kept.resize(token + 1, Vec::new());
+        self.kept[token] = kept;
+    }
+}
+
+impl MaskSource for Shadow<'_> {
+    fn neurons(&mut self, _: usize, token: usize, _: &mut Vec<u32>) -> Choice {
+        match self.policy {
+            _ if token < self.dense => Choice::Dense,
+            PolicyKind::Gate => Choice::ByGate,
+            PolicyKind::Predict => Choice::ByPrediction,
+            PolicyKind::Magnitude => Choice::ByOutput,
+            PolicyKind::Static | PolicyKind::Prompt => {
+                let weights = Arc::clone(&self.layer.weights);
+                self.keep(token, &weights);
+                Choice::Dense
+            }
+        }
+    }
+
+    fn select_neurons(&mut self, _: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
+        self.keep(token, values);
+        kept.extend(0..values.len() as u32);
+    }
+
+    fn predictor(&self, _: usize, token: usize) -> Option<&Arc<LowRank>> {
+        self.layer.predictor.as_ref().filter(|_| token >= self.dense)
+    }
+}
+
+/// What a layer's MLP read and its neurons gave.
+#[derive(Default)]
+pub(super) struct SeenMlp {
+    /// `[tokens, hidden]`.
+    pub(super) input: Vec<f32>,
+    /// `[tokens, intermediate]`.
+    pub(super) outputs: Vec<f32>,
+}
+
+impl Probe for SeenMlp {
+    fn wants(&self, site: Site) -> bool {
+        matches!(site, Site::MlpInput | Site::NeuronOutput)
+    }
+
+    fn observe(&mut self, site: Site, _: usize, values: &[f32]) {
+        match site {
+            Site::MlpInput => self.input.extend_from_slice(values),
+            _ => self.outputs.extend_from_slice(values),
+        }
+    }
+}
+
+/// The residual stream behind the last block.
+#[derive(Default)]
+pub(super) struct SeenFinal(pub(super) Vec<f32>);
+
+impl Probe for SeenFinal {
+    fn wants(&self, site: Site) -> bool {
+        site == Site::ResidFinal
+    }
+
+    fn observe(&mut self, _: Site, _: usize, values: &[f32]) {
+        self.0.extend_from_slice(values);
+    }
+}

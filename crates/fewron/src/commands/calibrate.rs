@@ -1,0 +1,269 @@
+//! `fewron calibrate`: a plan for a model, from text.
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use comfy_table::{Table, presets};
+use fewron_eval::calibrate::{Basis, CalibrateError, Calibrator, Made, Settings, Windows};
+use fewron_model::Pool;
+use fewron_sparsity::PolicyKind;
+use fewron_sparsity::plan::file::to_bytes;
+use fewron_sparsity::plan::record::{CalibrationRecord, HeldOut, PlanRecord};
+
+use crate::Outcome;
+use crate::cli::{CalibrateArgs, LossMetric, Policy, Selection};
+use crate::loaded::{self, Loaded};
+use crate::mask::{path_beside, plan_model};
+use crate::store::write_whole;
+use crate::ui::{self, Interrupted, Progress, Unit, show_bytes};
+
+/// Sparsities that `--max-loss` tries.
+const TRIES: [f32; 19] = [
+    0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9,
+    0.95,
+];
+
+/// Tokens of calibration text for each input of a compensation, at least.
+const TOKENS_PER_INPUT: usize = 16;
+
+pub(crate) fn run(args: &CalibrateArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
+    let loaded = Loaded::from_args(&args.model)?;
+    let settings = settings(args, &loaded)?;
+    let pool = loaded::pool(threads);
+    let windows = windows(args, &loaded, &pool)?;
+    warn_of_little_text(&settings, &windows, &loaded);
+    let out = args.out.clone().unwrap_or_else(|| path_beside(&loaded));
+    let bars = Bars::default();
+    let progress = |what: &str, done: usize, of: usize| bars.show(what, done, of);
+    let model = Arc::clone(&loaded.model);
+    let stop = ui::interrupt_flag();
+    let mut calibrator =
+        Calibrator::new(model, pool, &windows, settings.clone(), &progress, stop);
+    let made = make(args, &mut calibrator);
+    bars.clear();
+    let (basis, made, sparsity) = match made {
+        Err(CalibrateError::Interrupted) => return Err(Interrupted.into()),
+        made => made?,
+    };
+    let record = record(&loaded, &settings, &windows, &basis, &made, sparsity)?;
+    let bytes = to_bytes(&made.plan, &record, loaded.model.isa());
+    write_whole(&out, &bytes)
+        .with_context(|| format!("cannot write the plan {}; name another file with --out", out.display()))?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&record)?);
+    } else {
+        println!("{}", words(&record));
+        let use_it = match args.out {
+            Some(_) => format!("--plan {}", out.display()),
+            None => "--plan auto".to_owned(),
+        };
+        ui::note(&format!("plan in {}; use it with {use_it}", out.display()));
+    }
+    Ok(Outcome::Done)
+}
+
+fn settings(args: &CalibrateArgs, loaded: &Loaded) -> Result<Settings> {
+    let gated = loaded.model.config().gated;
+    let policy = args.policy.unwrap_or(if gated { Policy::Gate } else { Policy::Predict });
+    ensure!(
+        !matches!(policy, Policy::Dense),
+        "policy dense needs no plan: it is the model as it is"
+    );
+    ensure!(
+        args.select != Selection::Global,
+        "a running model has no scores of later layers; use --select threshold or layer"
+    );
+    Ok(Settings {
+        policy: policy.as_str().parse()?,
+        selection: args.select.as_str().parse()?,
+        compensation: args.compensation,
+        predictor: args.predictor.get(),
+        uniform: args.uniform,
+        heads: args.heads,
+        weighting: args.weighting.map(Into::into),
+        traced_tokens: args.traced_tokens.get(),
+        seed: args.seed,
+    })
+}
+
+fn windows(args: &CalibrateArgs, loaded: &Loaded, _pool: &Arc<Pool>) -> Result<Windows> {
+    let files: Vec<&str> = args.data.iter().map(String::as_str).collect();
+    Ok(Windows::of_text(&files, &loaded.tokenizer, loaded.context(), args.tokens.get())?)
+}
+
+/// A compensation with more weights than there is text for fits the text, not the model.
+fn warn_of_little_text(settings: &Settings, windows: &Windows, loaded: &Loaded) {
+    let needed = match settings.policy {
+        PolicyKind::Prompt => 0,
+        _ if settings.compensation > 0 => TOKENS_PER_INPUT * loaded.model.config().hidden,
+        _ => 2048,
+    };
+    let tokens = windows.tokens();
+    if tokens < needed {
+        ui::note(&format!(
+            "{} makes {tokens} tokens to calibrate on; at least {needed} are wanted for a plan that \
+             holds on other text: give more with --data",
+            windows.name
+        ));
+    }
+}
+
+/// Makes the plan at the sparsity that is asked for, or that a loss allows.
+fn make(
+    args: &CalibrateArgs,
+    calibrator: &mut Calibrator,
+) -> Result<(Basis, Made, f32), CalibrateError> {
+    let Some(most) = args.max_loss else {
+        let sparsity = args.sparsity.unwrap_or(0.5);
+        let basis = calibrator.basis(sparsity)?;
+        let made = calibrator.plan(&basis, sparsity)?;
+        return Ok((basis, made, sparsity));
+    };
+    let basis = calibrator.basis(0.5)?;
+    let (mut low, mut high) = (0, TRIES.len());
+    let (mut best, mut least) = (None, f64::INFINITY);
+    // The loss grows with the sparsity: halve the tries that are left.
+    while low < high {
+        let middle = (low + high) / 2;
+        let made = calibrator.plan(&basis, TRIES[middle])?;
+        let loss = loss(args.metric, &made.held_out);
+        least = least.min(loss);
+        ui::note(&format!("sparsity {:.2}: loss {:.4}", TRIES[middle], loss));
+        if loss <= most {
+            best = Some((made, TRIES[middle]));
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    let (made, sparsity) = best.ok_or(CalibrateError::NoneUnder { most, least })?;
+    Ok((basis, made, sparsity))
+}
+
+fn loss(metric: LossMetric, held_out: &HeldOut) -> f64 {
+    match metric {
+        LossMetric::Perplexity => held_out.perplexity_ratio() - 1.0,
+        LossMetric::Agreement => 1.0 - held_out.agreement,
+        LossMetric::Kl => held_out.kl,
+    }
+}
+
+fn record(
+    loaded: &Loaded,
+    settings: &Settings,
+    windows: &Windows,
+    basis: &Basis,
+    made: &Made,
+    sparsity: f32,
+) -> Result<PlanRecord> {
+    let rank = |map: fn(&fewron_sparsity::LayerPlan) -> Option<usize>| {
+        made.plan.layers.iter().filter_map(map).max().unwrap_or(0)
+    };
+    Ok(PlanRecord {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        model: plan_model(loaded)?,
+        policy: settings.policy,
+        sparsity,
+        selection: settings.selection.to_string(),
+        weighting: basis.weighting.map_or(String::new(), |w| w.to_string()),
+        compensation: rank(|layer| layer.compensation.as_ref().map(|map| map.rank())),
+        predictor: rank(|layer| layer.predictor.as_ref().map(|map| map.rank())),
+        calibration: CalibrationRecord {
+            data: windows.name.clone(),
+            sha256: windows.sha256.clone(),
+            tokens: windows.tokens(),
+            seed: settings.seed,
+        },
+        held_out: Some(made.held_out),
+        compared: basis.compared.clone(),
+        layers: made.layers.clone(),
+    })
+}
+
+/// What a plan says about itself, for people.
+pub(crate) fn words(record: &PlanRecord) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let mut row = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
+    let policy = record.policy;
+    let by = match record.weighting.as_str() {
+        "" => String::new(),
+        weighting => format!(", scores weighted by {weighting}"),
+    };
+    row("model", record.model.name.clone());
+    row("policy", format!("{policy}, {:.0}% of the MLP neurons off{by}", 100.0 * record.sparsity));
+    if record.compensation > 0 {
+        row("compensation", format!("rank {}", record.compensation));
+    }
+    if record.predictor > 0 {
+        row("predictor", format!("rank {}", record.predictor));
+    }
+    let from = &record.calibration;
+    row("calibrated on", format!("{} tokens of {}", from.tokens, from.data));
+    if let Some(h) = &record.held_out {
+        row("held out", format!("{} tokens", h.tokens));
+        let ratio = h.perplexity_ratio();
+        row(
+            "perplexity",
+            format!("{:.3}, dense {:.3}: {ratio:.3} times", h.perplexity, h.dense_perplexity),
+        );
+        row("agreement", format!("{:.1}% of the tokens", 100.0 * h.agreement));
+        row("KL", format!("{:.4} nats per token", h.kl));
+        row("active", format!("{:.1}% of the MLP neurons", 100.0 * h.active));
+        let saved = 100.0 * (1.0 - h.bytes_per_token / h.dense_bytes_per_token);
+        row(
+            "weights",
+            format!(
+                "{} per token, dense {} ({saved:.1}% less)",
+                show_bytes(h.bytes_per_token),
+                show_bytes(h.dense_bytes_per_token)
+            ),
+        );
+    }
+    for compared in &record.compared {
+        row(
+            &format!("  {}", compared.weighting),
+            format!("KL {:.4} without compensation", compared.kl),
+        );
+    }
+    if !record.layers.is_empty() {
+        let shares: Vec<String> =
+            record.layers.iter().map(|share| format!("{:.0}", 100.0 * share)).collect();
+        row("off by layer", format!("{} %", shares.join(" ")));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// One bar for each kind of step.
+#[derive(Default)]
+struct Bars(RefCell<Option<(String, Progress)>>);
+
+impl Bars {
+    fn show(&self, what: &str, done: usize, of: usize) {
+        let mut bar = self.0.borrow_mut();
+        if bar.as_ref().is_none_or(|(name, _)| name != what) {
+            // The old one goes before the new one is drawn.
+            *bar = None;
+            *bar = Some((what.to_owned(), Progress::new(what, Unit::Items, of as u64)));
+        }
+        if let Some((_, bar)) = &*bar {
+            bar.set(done as u64);
+        }
+    }
+
+    fn clear(&self) {
+        *self.0.borrow_mut() = None;
+    }
+}
+
+/// Whether a file is one of questions: its model's answers are the text.
+#[allow(dead_code)]
+fn is_questions(file: &str) -> bool {
+    let extension = Path::new(file).extension().map(|e| e.to_string_lossy().to_lowercase());
+    matches!(extension.as_deref(), Some("csv" | "json" | "jsonl" | "ndjson"))
+}
