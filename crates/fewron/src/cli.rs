@@ -1,6 +1,7 @@
 //! The command line: arguments and help. No behaviour.
 
 mod bench;
+mod eval;
 mod model;
 mod quantize;
 mod study;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use bench::BenchArgs;
+pub(crate) use eval::EvalArgs;
 pub(crate) use model::ModelArgs;
 pub(crate) use quantize::{ConvertArgs, QuantizeArgs, WriteArgs};
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
@@ -73,6 +75,9 @@ pub(crate) enum Command {
     /// Measure quality against sparsity, for several metrics or policies
     #[command(after_help = study::SWEEP_EXAMPLES)]
     Sweep(SweepArgs),
+    /// Evaluate a model on tasks, dense and sparse side by side
+    #[command(after_help = eval::EVAL_EXAMPLES)]
+    Eval(EvalArgs),
     /// Save attribution scores per sample, token, layer and neuron
     #[command(after_help = study::ATTRIBUTE_EXAMPLES)]
     Attribute(AttributeArgs),
