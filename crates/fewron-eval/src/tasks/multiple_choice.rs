@@ -73,7 +73,7 @@ fn logprobs(
         let (_, logits) = engine.step(lanes, batch.iter().map(part).collect())?;
         let mut rows = logits.chunks_exact(vocab);
         for &(lane, answer) in batch {
-            for (row, &token) in rows.by_ref().zip(&answers[answer][1..]) {
+            for (&token, row) in answers[answer][1..].iter().zip(rows.by_ref()) {
                 sums[lane][answer] += logprob(isa, row, token);
             }
         }

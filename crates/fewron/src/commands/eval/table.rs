@@ -3,29 +3,14 @@
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use fewron_eval::tasks::{EvalRun, MetricResult, TaskRecord, VariantResult};
 
-/// All tasks: metric by metric, the variants below each other.
+/// All tasks: a row for each metric, the variants below each other in it.
 pub(super) fn table(run: &EvalRun) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header([
-        "task",
-        "metric",
-        "variant",
-        "MLP on",
-        "value",
-        "±",
-        "95%",
-        "change to dense (95%)",
-    ]);
+    table.set_header(["task", "metric", "variant", "MLP on", "value", "95%", "change (95%)"]);
     for task in &run.tasks {
-        for metric in names(task) {
-            let of = |result: &VariantResult| {
-                result.metrics.iter().find(|m| m.metric == metric).cloned()
-            };
-            let rows = task.results.iter().filter_map(|result| Some((result, of(result)?)));
-            for (at, (result, metric)) in rows.enumerate() {
-                table.add_row(row((at == 0).then_some(task), result, &metric));
-            }
+        for (at, metric) in names(task).into_iter().enumerate() {
+            table.add_row(row(if at == 0 { &task.task } else { "" }, metric, &task.results));
         }
     }
     table.to_string()
@@ -42,26 +27,48 @@ fn names(task: &TaskRecord) -> Vec<&str> {
     names
 }
 
-fn row(task: Option<&TaskRecord>, result: &VariantResult, metric: &MetricResult) -> Vec<Cell> {
-    let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-    let first = |text: &str| Cell::new(if task.is_some() { text } else { "" });
-    let digits = digits(metric);
-    let error = metric.standard_error.map_or(String::new(), |e| format!("{e:.digits$}"));
-    let percent = |share: f64| format!("{:+.1}%", 100.0 * share);
-    let change = metric.change.map_or(String::new(), |change| {
-        let (mean, low, high) = (change.mean, change.low, change.high);
-        format!("{} [{}, {}]", percent(mean), percent(low), percent(high))
-    });
+/// A metric of every variant that has it.
+fn row(task: &str, metric: &str, results: &[VariantResult]) -> Vec<Cell> {
+    let of = |result: &VariantResult| result.metrics.iter().find(|m| m.metric == metric).cloned();
+    let lines: Vec<(&VariantResult, MetricResult)> =
+        results.iter().filter_map(|result| Some((result, of(result)?))).collect();
+    let column = |cell: &dyn Fn(&VariantResult, &MetricResult) -> String| {
+        let texts: Vec<String> =
+            lines.iter().map(|(result, metric)| cell(result, metric)).collect();
+        Cell::new(texts.join("\n"))
+    };
+    let right = |cell: Cell| cell.set_alignment(CellAlignment::Right);
     vec![
-        first(task.map_or("", |task| &task.task)),
-        first(&metric.metric),
-        Cell::new(&result.variant),
-        right(format!("{:.1}%", 100.0 * result.active.unwrap_or(1.0))),
-        right(format!("{:.digits$}", metric.value)),
-        right(error),
-        right(format!("[{:.digits$}, {:.digits$}]", metric.low, metric.high)),
-        right(change),
+        Cell::new(task),
+        Cell::new(metric),
+        column(&|result, _| result.variant.clone()),
+        right(column(&|result, _| format!("{:.1}%", 100.0 * result.active.unwrap_or(1.0)))),
+        right(column(&|_, metric| value(metric))),
+        right(column(&|_, metric| interval(metric))),
+        right(column(&|_, metric| change(metric))),
     ]
+}
+
+fn value(metric: &MetricResult) -> String {
+    let (digits, value) = (digits(metric), metric.value);
+    match metric.standard_error {
+        Some(error) => format!("{value:.digits$} ± {error:.digits$}"),
+        None => format!("{value:.digits$}"),
+    }
+}
+
+fn interval(metric: &MetricResult) -> String {
+    let digits = digits(metric);
+    format!("[{:.digits$}, {:.digits$}]", metric.low, metric.high)
+}
+
+/// Relative change against the dense model.
+fn change(metric: &MetricResult) -> String {
+    let percent = |share: f64| format!("{:+.1}%", 100.0 * share);
+    metric.change.map_or(String::new(), |change| {
+        let (mean, low, high) = (percent(change.mean), percent(change.low), percent(change.high));
+        format!("{mean} [{low}, {high}]")
+    })
 }
 
 /// Digits behind the point: perplexity and BLEU go by hundredths, shares and KL by ten-thousandths.
