@@ -4,6 +4,7 @@
 //! tokens are those of prompt and answer together behind as many as the prompt alone has; `acc` goes
 //! by the sum of their log-probabilities, `acc_norm` by the sum over the answer's characters.
 
+use fewron_kernels::Isa;
 use fewron_model::tokenizer::Tokenizer;
 
 use super::definition::MultipleChoice;
@@ -45,7 +46,7 @@ pub(super) fn measure(
     Ok(logprobs.into_iter().map(|logprobs| outcome(sample, tokens, logprobs)).collect())
 }
 
-/// Log-likelihoods, `[lanes][answers]`.
+/// Log-likelihoods, `[lanes][answers]`. What all answers begin with runs once.
 fn logprobs(
     engine: &mut Engine,
     lanes: &mut [Lane],
@@ -53,43 +54,56 @@ fn logprobs(
     answers: &[Vec<u32>],
 ) -> Result<Vec<Vec<f64>>, SampleError> {
     let (isa, vocab) = (engine.isa(), engine.vocab());
+    let shared = shared_beginning(answers);
     let (before, last) = prompt.split_at(prompt.len() - 1);
+    let start = [last, &answers[0][..shared]].concat();
     let mut parts = Vec::new();
     for (lane, state) in lanes.iter_mut().enumerate() {
-        parts.push(Part { lane, text: engine.read(state, before)?, tokens: last });
+        parts.push(Part { lane, text: engine.read(state, before)?, tokens: &start });
     }
     let (texts, logits) = engine.step(lanes, parts)?;
-    let first = |row: &[f32]| answers.iter().map(|answer| logprob(isa, row, answer[0])).collect();
-    let mut sums: Vec<Vec<f64>> = logits.chunks_exact(vocab).map(first).collect();
-    // What goes into the model of each answer behind its first token predicts the rest.
+    let first =
+        |rows: &[f32]| answers.iter().map(|a| sum_of(isa, rows, &a[..=shared], vocab)).collect();
+    let mut sums: Vec<Vec<f64>> = logits.chunks_exact(start.len() * vocab).map(first).collect();
+    let rest = |answer: usize| &answers[answer][shared..];
     let all =
         (0..lanes.len()).flat_map(|lane| (0..answers.len()).map(move |answer| (lane, answer)));
-    let pending: Vec<(usize, usize)> = all.filter(|&(_, a)| answers[a].len() > 1).collect();
-    for batch in batches(&pending, answers, engine.at_once()) {
+    let pending: Vec<(usize, usize)> = all.filter(|&(_, a)| rest(a).len() > 1).collect();
+    for batch in batches(&pending, |answer| rest(answer).len() - 1, engine.at_once()) {
         let part = |&(lane, answer): &(usize, usize)| {
-            let tokens = &answers[answer][..answers[answer].len() - 1];
+            let tokens = &rest(answer)[..rest(answer).len() - 1];
             Part { lane, text: texts[lane].clone(), tokens }
         };
-        let (_, logits) = engine.step(lanes, batch.iter().map(part).collect())?;
-        let mut rows = logits.chunks_exact(vocab);
+        let (_, mut logits) = engine.step(lanes, batch.iter().map(part).collect())?;
         for &(lane, answer) in batch {
-            for (&token, row) in answers[answer][1..].iter().zip(rows.by_ref()) {
-                sums[lane][answer] += logprob(isa, row, token);
-            }
+            let labels = &rest(answer)[1..];
+            sums[lane][answer] += sum_of(isa, logits, labels, vocab);
+            logits = &logits[labels.len() * vocab..];
         }
     }
     Ok(sums)
 }
 
+/// Tokens with which all answers begin, each of which has one more at least.
+fn shared_beginning(answers: &[Vec<u32>]) -> usize {
+    let most = answers.iter().map(Vec::len).min().unwrap_or(1) - 1;
+    (0..most).take_while(|&at| answers.iter().all(|a| a[at] == answers[0][at])).count()
+}
+
+/// Sum of the tokens' log-probabilities, each by its row of logits.
+fn sum_of(isa: Isa, rows: &[f32], tokens: &[u32], vocab: usize) -> f64 {
+    rows.chunks_exact(vocab).zip(tokens).map(|(row, &token)| logprob(isa, row, token)).sum()
+}
+
 /// Neighbours that have at most `most` tokens together, or one answer that has more.
 fn batches<'p>(
     pending: &'p [(usize, usize)],
-    answers: &[Vec<u32>],
+    tokens_of: impl Fn(usize) -> usize,
     most: usize,
 ) -> Vec<&'p [(usize, usize)]> {
     let (mut batches, mut start, mut tokens) = (Vec::new(), 0, 0);
     for (at, &(_, answer)) in pending.iter().enumerate() {
-        let more = answers[answer].len() - 1;
+        let more = tokens_of(answer);
         if at > start && tokens + more > most {
             batches.push(&pending[start..at]);
             (start, tokens) = (at, 0);

@@ -88,7 +88,7 @@ fn task(definition: &str, name: &str, data: &str) -> Result<Task, TaskError> {
 const ARC: &str = r#"{"id": "a", "query": "Question: What is wet?", "choices": ["a fish", "water", "sand and stone"], "gold": 1}
 
 {"question": "What is hot?", "choices": {"text": ["ice", "fire"], "label": ["A", "B"]}, "answerKey": "B"}
-{"query": "Question: Who sings?", "choices": ["a bird", "a bird in a tree", "x"], "gold": "0"}
+{"query": "Question: Who sings?", "choices": ["a bird", "a bird in a tree", "a big stone"], "gold": "0"}
 "#;
 
 const SUMS: &str = r#"[{"question": "1+1?", "answer": "so #### 2"}, {"question": "2+1?",

@@ -61,8 +61,14 @@ fn answers_are_scored_as_if_each_were_alone() {
     let (model, tokenizer) = tiny();
     let task = task("arc_easy", "arc.jsonl", ARC).unwrap();
     let record = run(&task, &[], 1).unwrap();
-    let prompts = ["Question: What is wet?\nAnswer:", "Question: What is hot?\nAnswer:"];
-    let answers: [&[&str]; 2] = [&[" a fish", " water", " sand and stone"], &[" ice", " fire"]];
+    let prompts = ["What is wet", "What is hot", "Who sings"];
+    let prompts = prompts.map(|question| format!("Question: {question}?\nAnswer:"));
+    let answers: [&[&str]; 3] = [
+        &[" a fish", " water", " sand and stone"],
+        &[" ice", " fire"],
+        // These begin alike.
+        &[" a bird", " a bird in a tree", " a big stone"],
+    ];
     for ((prompt, answers), outcome) in prompts.iter().zip(answers).zip(outcomes(&record, 0)) {
         let Outcome::Choice { logprobs, prediction, .. } = outcome else { panic!("{outcome:?}") };
         let start = tokenizer.encode_prompt(prompt).len();
