@@ -88,6 +88,7 @@ fn what_cannot_be_evaluated() {
     assert!(plan.contains("plans come with"), "{plan}");
     assert!(line(&["--task", &arc, "--policy", "dense"]).contains("always evaluated"));
     assert!(line(&["--task", &arc, "--sparsity", ".5"]).contains("needs a policy"));
+    assert!(line(&["--task", &arc, "--json", "no/x.json"]).contains("no folder no for --json"));
     assert!(error(&["--task", "piqa"]).contains("`piqa` is not NAME=FILE"));
     assert!(error(&[]).contains("--task <NAME=FILE>"));
     let own = home.path().join("own.toml");

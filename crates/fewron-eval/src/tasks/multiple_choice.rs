@@ -96,11 +96,11 @@ fn sum_of(isa: Isa, rows: &[f32], tokens: &[u32], vocab: usize) -> f64 {
 }
 
 /// Neighbours that have at most `most` tokens together, or one answer that has more.
-fn batches<'p>(
-    pending: &'p [(usize, usize)],
+fn batches(
+    pending: &[(usize, usize)],
     tokens_of: impl Fn(usize) -> usize,
     most: usize,
-) -> Vec<&'p [(usize, usize)]> {
+) -> Vec<&[(usize, usize)]> {
     let (mut batches, mut start, mut tokens) = (Vec::new(), 0, 0);
     for (at, &(_, answer)) in pending.iter().enumerate() {
         let more = tokens_of(answer);

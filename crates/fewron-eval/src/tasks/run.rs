@@ -54,7 +54,7 @@ pub enum EvalError {
     TooShort { task: String, file: String, needed: usize, found: usize },
     /// A sample that the model cannot be given.
     #[error("{file}, sample {id} of the task {task}: {source}")]
-    Sample { task: String, file: String, id: String, source: SampleError },
+    Sample { task: String, file: String, id: String, source: Box<SampleError> },
 }
 
 /// What is wrong with a sample.
@@ -146,7 +146,8 @@ impl Eval<'_> {
         let (measured, error) = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some((index, source)) = error {
             let (task, file) = (task.name.clone(), task.data_name.clone());
-            return Err(EvalError::Sample { task, file, id: samples.id(index), source });
+            let (id, source) = (samples.id(index), Box::new(source));
+            return Err(EvalError::Sample { task, file, id, source });
         }
         measured.into_iter().collect::<Option<Vec<_>>>().ok_or(EvalError::Interrupted)
     }

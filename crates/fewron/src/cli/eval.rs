@@ -12,12 +12,12 @@ use super::values::{Policy, parse_ratio};
 pub(super) const EVAL_EXAMPLES: &str = "\
 Examples:
   fewron eval smollm2 --task perplexity=book.txt
-  fewron eval smollm2 --policy gate --sparsity .3,.5,.7 --task arc_easy=arc.jsonl --task piqa=piqa.jsonl
-  fewron eval smollm2 --policy gate --task truthfulqa_gen=TruthfulQA.csv --limit 50 --json eval.json
+  fewron eval smollm2 --policy gate --sparsity .3,.5 --task arc_easy=arc.jsonl --limit 400
+  fewron eval smollm2 --policy gate --task truthfulqa_gen=TruthfulQA.csv --json eval.json
   fewron eval smollm2 --task path/to/my_task.toml=my_data.jsonl
 
 Tasks: perplexity (plain text), arc_easy, piqa, boolq, hellaswag, truthfulqa_mc1, truthfulqa_mc2,
-truthfulqa_gen, gsm8k (data in the files of their authors or of the hub), or a TOML file of your own:
+truthfulqa_gen, gsm8k (files as their authors or the hub have them), or a TOML file of your own;
 docs/tasks.md says what goes into one. What a sparse model reads before it has to answer runs dense:
 the first tokens of a window, a prompt but for its last token.";
 

@@ -20,6 +20,7 @@ use crate::ui::{self, Interrupted, Progress, Unit};
 
 pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.check()?;
+    check_folder(args.json.as_deref())?;
     let limit = args.limit.map(NonZeroUsize::get);
     let tasks = args.tasks.iter().map(|task| Ok(Task::load(&task.task, &task.file, limit)?));
     let tasks = tasks.collect::<Result<Vec<_>>>()?;
@@ -54,6 +55,15 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
         println!("{}", table::table(&run));
     }
     Ok(Outcome::Done)
+}
+
+/// Refuses a file whose folder is not there, before the work is done.
+fn check_folder(file: Option<&Path>) -> Result<()> {
+    let folder = file.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("there is no folder {} for --json; make it", folder.display());
+    }
+    Ok(())
 }
 
 /// Refuses tasks that need a chat template which cannot be used; tells of one that is not there.
