@@ -1,13 +1,16 @@
 //! Data sets: questions with their references, from the built-in set or from a file.
 
 mod json;
+mod records;
 mod table;
 mod text;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use crate::hash::sha256;
+
+pub(crate) use records::{Record, Records, load_text};
 
 /// Questions written for this project, one JSON object a line.
 const BUILTIN: &str = include_str!("../data/questions.jsonl");
@@ -82,6 +85,13 @@ struct LineError {
     expected: &'static str,
 }
 
+impl LineError {
+    fn in_file(self, name: &str) -> DataError {
+        let Self { line, problem, expected } = self;
+        DataError::Malformed { name: name.to_owned(), line, problem, expected }
+    }
+}
+
 impl Dataset {
     /// Loads `builtin` or a file: CSV (TruthfulQA's columns), a JSON array (Yahoo Answers nfL6's or
     /// instruction sets' fields), JSON lines, or plain text in paragraphs. The format comes from
@@ -111,12 +121,7 @@ impl Dataset {
         bytes: &[u8],
         limit: Option<usize>,
     ) -> Result<Self, DataError> {
-        let malformed = |e: LineError| DataError::Malformed {
-            name: name.to_owned(),
-            line: e.line,
-            problem: e.problem,
-            expected: e.expected,
-        };
+        let malformed = |e: LineError| e.in_file(name);
         let text = utf8(bytes).map_err(malformed)?;
         let mut samples = match Format::detect(extension, text) {
             Format::Csv => table::parse(text),
@@ -129,8 +134,7 @@ impl Dataset {
         if samples.is_empty() {
             return Err(DataError::Empty { name: name.to_owned() });
         }
-        let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { name: name.to_owned(), sha256, samples })
+        Ok(Self { name: name.to_owned(), sha256: sha256(bytes), samples })
     }
 }
 

@@ -1,10 +1,12 @@
-//! Data sets, quality metrics and the accuracy–sparsity sweep. Emits records; knows no database
+//! Data sets, quality metrics, the accuracy–sparsity sweep and evaluation on tasks. Emits records; knows no database
 //! and no HTML.
 
 pub mod bleu;
 pub mod calibrate;
 pub mod calibration;
 pub mod data;
+mod hash;
 pub mod record;
 pub mod stats;
 pub mod sweep;
+pub mod tasks;

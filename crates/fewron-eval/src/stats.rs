@@ -46,6 +46,48 @@ pub fn bootstrap_mean(
     }
 }
 
+/// Relative change (v(a) − v(b)) / v(b) of a value `v` of the weighted means of two runs on the same
+/// samples, with its 95% percentile interval: both runs see the same draws of samples. `None` where
+/// v(b) is 0 or there are no samples.
+///
+/// # Panics
+/// If there are not as many values and weights of both.
+pub fn bootstrap_change(
+    a: &[f64],
+    b: &[f64],
+    weights: &[f64],
+    value: &dyn Fn(f64) -> f64,
+    resamples: usize,
+    seed: u64,
+) -> Option<Interval> {
+    assert!(a.len() == b.len() && a.len() == weights.len(), "as many values as weights");
+    let change = |draw: &mut dyn Iterator<Item = usize>| {
+        let (sum_a, sum_b, weight) = draw.fold((0.0, 0.0, 0.0), |(sum_a, sum_b, weight), i| {
+            (sum_a + a[i] * weights[i], sum_b + b[i] * weights[i], weight + weights[i])
+        });
+        let (a, b) = (value(sum_a / weight), value(sum_b / weight));
+        Some((a - b) / b).filter(|change| change.is_finite())
+    };
+    let mean = change(&mut (0..a.len()))?;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut changes: Vec<f64> = (0..resamples)
+        .filter_map(|_| change(&mut (0..a.len()).map(|_| rng.random_range(0..a.len()))))
+        .collect();
+    changes.sort_by(f64::total_cmp);
+    let low = quantile(&changes, 0.025).unwrap_or(mean);
+    Some(Interval { mean, low, high: quantile(&changes, 0.975).unwrap_or(mean) })
+}
+
+/// Standard error of the weighted mean Σ wᵢ·vᵢ / Σ wᵢ, with weights as much of the sample as values
+/// (the delta method for a ratio; for equal weights the sample's standard deviation over √n). `None`
+/// for fewer than two values.
+pub fn standard_error(values: &[f64], weights: &[f64]) -> Option<f64> {
+    let (n, total) = (values.len() as f64, weights.iter().sum::<f64>());
+    let mean = ratio_of_sums(values.iter().zip(weights).map(|(v, w)| (v * w, *w)))?;
+    let squares = values.iter().zip(weights).map(|(v, w)| (w * (v - mean)).powi(2)).sum::<f64>();
+    (values.len() > 1).then(|| (squares * n / (n - 1.0)).sqrt() / total)
+}
+
 fn ratio_of_sums(terms: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
     let (sum, weight) = terms.fold((0.0, 0.0), |(s, w), (v, u)| (s + v, w + u));
     (weight > 0.0).then(|| sum / weight)
@@ -102,6 +144,28 @@ mod tests {
         let weighted = bootstrap_mean(&values, Some(&[4.0; 20]), 200, 5);
         assert!((plain.low - weighted.low).abs() < 1e-12);
         assert!((plain.mean - weighted.mean).abs() < 1e-12);
+    }
+
+    #[test]
+    fn standard_error_of_a_share_is_binomial() {
+        let error = standard_error(&[1.0, 0.0, 0.0, 1.0, 1.0], &[1.0; 5]).unwrap();
+        assert!((error - (0.6f64 * 0.4 / 4.0).sqrt()).abs() < 1e-12, "{error}");
+        assert_eq!(standard_error(&[1.0], &[1.0]), None);
+        assert!((standard_error(&[3.0, 1.0], &[2.0, 2.0]).unwrap() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn changes_are_paired() {
+        let (b, same) = (uniform(50, 4), |mean| mean);
+        let a: Vec<f64> = b.iter().map(|b| b * 1.5).collect();
+        let change = bootstrap_change(&a, &b, &[1.0; 50], &same, 200, 1).unwrap();
+        for value in [change.mean, change.low, change.high] {
+            assert!((value - 0.5).abs() < 1e-12, "{value}");
+        }
+        let none = bootstrap_change(&b, &b, &[1.0; 50], &f64::exp, 200, 1).unwrap();
+        assert_eq!((none.mean, none.low, none.high), (0.0, 0.0, 0.0));
+        assert_eq!(bootstrap_change(&[1.0], &[0.0], &[1.0], &same, 10, 1), None);
+        assert_eq!(bootstrap_change(&[], &[], &[], &same, 10, 1), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod calibrate;
+mod eval;
 mod model;
 mod quantize;
 mod study;
@@ -15,6 +16,7 @@ use clap_complete::Shell;
 
 pub(crate) use bench::BenchArgs;
 pub(crate) use calibrate::{CalibrateArgs, LossMetric};
+pub(crate) use eval::EvalArgs;
 pub(crate) use model::ModelArgs;
 pub(crate) use quantize::{ConvertArgs, QuantizeArgs, WriteArgs};
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     /// Measure quality against sparsity, for several metrics or policies
     #[command(after_help = study::SWEEP_EXAMPLES)]
     Sweep(SweepArgs),
+    /// Evaluate a model on tasks, dense and sparse side by side
+    #[command(after_help = eval::EVAL_EXAMPLES)]
+    Eval(EvalArgs),
     /// Save attribution scores per sample, token, layer and neuron
     #[command(after_help = study::ATTRIBUTE_EXAMPLES)]
     Attribute(AttributeArgs),

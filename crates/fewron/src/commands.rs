@@ -7,6 +7,7 @@ mod chat;
 mod completions;
 mod convert;
 mod demo;
+mod eval;
 mod generate;
 mod inspect;
 mod models;
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Option<Outcome>> {
         Command::Chat(args) => chat::run(args, threads),
         Command::Score(args) => score::run(args, threads),
         Command::Sweep(args) => sweep::run(args, threads),
+        Command::Eval(args) => eval::run(args, threads),
         Command::Attribute(args) => attribute::run(args, threads),
         Command::Bench(args) => bench::run(args, threads),
         Command::Calibrate(args) => calibrate::run(args, threads),

@@ -5,7 +5,7 @@ mod support;
 
 use support::fewron;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "pull",
     "models",
     "inspect",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 14] = [
     "chat",
     "score",
     "sweep",
+    "eval",
     "attribute",
     "bench",
     "quantize",

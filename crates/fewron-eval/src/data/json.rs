@@ -74,7 +74,7 @@ pub(super) fn parse_array(text: &str) -> Result<Vec<Sample>, LineError> {
 }
 
 /// First line of every item, in one pass over the text that the items borrow from.
-fn lines_of(text: &str, items: &[&RawValue]) -> Vec<u64> {
+pub(super) fn lines_of(text: &str, items: &[&RawValue]) -> Vec<u64> {
     let (mut line, mut done) = (1, 0);
     let mut lines = Vec::with_capacity(items.len());
     for item in items {
@@ -101,7 +101,7 @@ fn parse_item(json: &str, line: u64, number: usize) -> Result<Sample, LineError>
 }
 
 /// The message without " at line 1 column 9", which counts from the item's start.
-fn without_position(error: &serde_json::Error) -> String {
+pub(super) fn without_position(error: &serde_json::Error) -> String {
     let message = error.to_string();
     message.split(" at line ").next().unwrap_or(&message).to_owned()
 }

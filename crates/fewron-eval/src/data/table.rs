@@ -1,7 +1,13 @@
 //! CSV with a header: TruthfulQA's columns, or any table with a question column.
 
+use std::collections::BTreeMap;
+
 use csv::{Reader, ReaderBuilder, StringRecord};
 
+use minijinja::Value;
+use minijinja::value::Serde;
+
+use super::records::Record;
 use super::{LineError, Sample, add_reference, non_empty};
 
 const EXPECTED: &str = "CSV with a header that has a Question (or prompt) column, and optionally \
@@ -33,6 +39,21 @@ pub(super) fn parse(text: &str) -> Result<Vec<Sample>, LineError> {
         })?);
     }
     Ok(samples)
+}
+
+/// The rows as records: columns by their names in lower case, with `_` for spaces.
+pub(super) fn records(text: &str) -> Result<Vec<Record>, LineError> {
+    let mut reader = reader(text);
+    let header = reader.headers().map_err(|e| csv_error(&e))?;
+    let names: Vec<String> =
+        header.iter().map(|name| name.trim().to_lowercase().replace(' ', "_")).collect();
+    let record = |row: Result<StringRecord, csv::Error>| {
+        let row = row.map_err(|e| csv_error(&e))?;
+        let fields: BTreeMap<&str, &str> = names.iter().map(String::as_str).zip(&row).collect();
+        let line = row.position().map_or(0, csv::Position::line);
+        Ok(Record { line, fields: Value::from(Serde(fields)) })
+    };
+    reader.records().map(record).collect()
 }
 
 fn reader(text: &str) -> Reader<&[u8]> {

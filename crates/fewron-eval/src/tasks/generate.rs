@@ -1,0 +1,120 @@
+//! Text that the model writes greedily. The prompt and the first token are dense; masks act from the
+//! second token on (design §3).
+
+use fewron_model::KvCache;
+use fewron_model::sampler::argmax;
+use fewron_model::tokenizer::Tokenizer;
+
+use super::definition::{Generate, GenerateMetric};
+use super::engine::{Engine, Lane, Part};
+use super::record::Outcome;
+use super::run::SampleError;
+use super::sample::Question;
+use crate::bleu::sentence_bleu;
+
+/// An answer on its way.
+struct Run {
+    lane: usize,
+    tokens: Vec<u32>,
+}
+
+/// Answers a question, dense and under every variant, all in lockstep.
+pub(super) fn measure(
+    engine: &mut Engine,
+    lanes: &mut [Lane],
+    tokenizer: &Tokenizer,
+    task: &Generate,
+    sample: &Question,
+    prompt: &[u32],
+) -> Result<Vec<Outcome>, SampleError> {
+    let Some((last, before)) = prompt.split_last() else {
+        return Err(SampleError::NoTokens { text: sample.prompt.clone() });
+    };
+    let text = engine.read(&mut lanes[0], before)?;
+    let dense = Part { lane: 0, text, tokens: std::slice::from_ref(last) };
+    let first = argmax(engine.step(lanes, vec![dense])?.1);
+    let (mut texts, mut runs) = (Vec::new(), Vec::new());
+    for (lane, state) in lanes.iter_mut().enumerate() {
+        texts.push(engine.read(state, prompt)?);
+        runs.push(Run { lane, tokens: vec![first] });
+    }
+    let mut answers = vec![(String::new(), 0); lanes.len()];
+    loop {
+        finish(tokenizer, task, engine.context(), &mut texts, &mut runs, &mut answers);
+        if runs.is_empty() {
+            break;
+        }
+        let parts = runs.iter().zip(texts).map(|(run, text)| {
+            let tokens = &run.tokens[run.tokens.len() - 1..];
+            Part { lane: run.lane, text, tokens }
+        });
+        let vocab = engine.vocab();
+        let (longer, logits) = engine.step(lanes, parts.collect())?;
+        let next: Vec<u32> = logits.chunks_exact(vocab).map(argmax).collect();
+        texts = longer;
+        runs.iter_mut().zip(next).for_each(|(run, token)| run.tokens.push(token));
+    }
+    let dense = answers[0].0.clone();
+    let outcomes = answers.into_iter().enumerate();
+    Ok(outcomes
+        .map(|(lane, answer)| outcome(task, sample, answer, (lane > 0).then_some(&dense)))
+        .collect())
+}
+
+/// Takes the answers out that have come to their end, with their numbers of tokens.
+fn finish(
+    tokenizer: &Tokenizer,
+    task: &Generate,
+    context: usize,
+    texts: &mut Vec<KvCache>,
+    runs: &mut Vec<Run>,
+    answers: &mut [(String, usize)],
+) {
+    for at in (0..runs.len()).rev() {
+        let tokens = &runs[at].tokens;
+        let ended = tokenizer.is_end(tokens[tokens.len() - 1]);
+        let text = tokenizer.decode(&tokens[..tokens.len() - usize::from(ended)], true);
+        let stop = task.stop.iter().filter_map(|stop| text.find(stop.as_str())).min();
+        let full = tokens.len() >= task.max_new_tokens || texts[at].position() >= context;
+        if ended || stop.is_some() || full {
+            let text = stop.map_or(text.as_str(), |stop| &text[..stop]).to_owned();
+            answers[runs[at].lane] = (text, tokens.len());
+            runs.swap_remove(at);
+            texts.swap_remove(at);
+        }
+    }
+}
+
+fn outcome(
+    task: &Generate,
+    sample: &Question,
+    (text, tokens): (String, usize),
+    dense: Option<&String>,
+) -> Outcome {
+    let wanted = |metric| task.metrics.contains(&metric);
+    let bleu = || sample.references.iter().map(|r| sentence_bleu(&text, r)).fold(0.0, f64::max);
+    let number = last_number(&text);
+    let right = || number.is_some() && sample.references.iter().any(|r| last_number(r) == number);
+    Outcome::Text {
+        tokens,
+        bleu: wanted(GenerateMetric::Bleu).then(bleu),
+        bleu_dense: dense.map(|dense| sentence_bleu(&text, dense)),
+        correct: wanted(GenerateMetric::ExactMatch).then(right),
+        text,
+    }
+}
+
+/// The last number of a text, without separators of thousands and closing zeros behind a point: the
+/// `flexible-extract` of lm-evaluation-harness's gsm8k.
+pub(super) fn last_number(text: &str) -> Option<String> {
+    let in_number = |c: char| c.is_ascii_digit() || matches!(c, ',' | '.' | '-' | '$');
+    let words = text.split(|c: char| !in_number(c)).rev();
+    let word = words.into_iter().find(|word| word.contains(|c: char| c.is_ascii_digit()))?;
+    let word = word.trim_end_matches(['.', ',', '-', '$']);
+    let number = word.rsplit_once('-').map_or(word, |(before, _)| &word[before.len()..]);
+    let plain: String = number.chars().filter(|c| !matches!(c, ',' | '$')).collect();
+    Some(match plain.split_once('.') {
+        Some((whole, decimals)) if decimals.bytes().all(|b| b == b'0') => whole.to_owned(),
+        _ => plain,
+    })
+}

@@ -1,0 +1,108 @@
+//! `fewron eval`: tasks, dense and sparse side by side.
+
+mod table;
+mod variants;
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::SystemTime;
+
+use anyhow::{Result, bail};
+use fewron_eval::tasks::{Eval, EvalError, EvalRun, Task, TaskRecord, Variant};
+
+use crate::Outcome;
+use crate::cli::EvalArgs;
+use crate::loaded::{self, Loaded};
+use crate::study::{command_line, cpu_name, model_record, write_json};
+use crate::ui::{self, Interrupted, Progress, Unit};
+
+pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
+    args.check()?;
+    check_folder(args.json.as_deref())?;
+    let limit = args.limit.map(NonZeroUsize::get);
+    let tasks = args.tasks.iter().map(|task| Ok(Task::load(&task.task, &task.file, limit)?));
+    let tasks = tasks.collect::<Result<Vec<_>>>()?;
+    let loaded = Loaded::from_args(&args.model)?;
+    check_chat(&loaded, &tasks)?;
+    let pool = loaded::pool(threads);
+    let sparse = variants::variants(&args.masks(), &loaded, &pool)?;
+    let sparse: Vec<&dyn Variant> = sparse.iter().map(|variant| variant as &dyn Variant).collect();
+    let threads = threads.or_else(|| thread::available_parallelism().ok());
+    let threads = threads.map_or(1, NonZeroUsize::get);
+    let records = tasks.iter().map(|task| run_task(args, &loaded, &sparse, threads, task));
+    let records = records.collect::<Result<Vec<_>>>()?;
+
+    let run = EvalRun {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: command_line(),
+        finished_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        cpu: cpu_name(),
+        threads,
+        model: model_record(&loaded)?,
+        seed: args.seed,
+        variants: std::iter::once("dense")
+            .chain(sparse.iter().map(|variant| variant.name()))
+            .map(str::to_owned)
+            .collect(),
+        tasks: records,
+    };
+    if let Some(path) = &args.json {
+        write_json(&run, path)?;
+    }
+    if args.json.as_deref() != Some(Path::new("-")) {
+        println!("{}", table::table(&run));
+    }
+    Ok(Outcome::Done)
+}
+
+/// Refuses a file whose folder is not there, before the work is done.
+fn check_folder(file: Option<&Path>) -> Result<()> {
+    let folder = file.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("there is no folder {} for --json; make it", folder.display());
+    }
+    Ok(())
+}
+
+/// Refuses tasks that need a chat template which cannot be used; tells of one that is not there.
+fn check_chat(loaded: &Loaded, tasks: &[Task]) -> Result<()> {
+    let Some(task) = tasks.iter().find(|task| task.uses_chat()) else { return Ok(()) };
+    match (&loaded.chat, &loaded.chat_problem) {
+        (Some(_), _) => Ok(()),
+        (None, Some(problem)) => bail!("{}: {problem}", loaded.file.path.display()),
+        (None, None) => {
+            let (name, task) = (&loaded.file.name, &task.name);
+            ui::note(&format!("{name} has no chat template: {task} gives it prompts as they are"));
+            Ok(())
+        }
+    }
+}
+
+fn run_task(
+    args: &EvalArgs,
+    loaded: &Loaded,
+    variants: &[&dyn Variant],
+    threads: usize,
+    task: &Task,
+) -> Result<TaskRecord> {
+    let progress: OnceLock<Progress> = OnceLock::new();
+    let show = |done: u64, total: u64| {
+        progress.get_or_init(|| Progress::late(&task.name, Unit::Items, total)).set(done);
+    };
+    let eval = Eval {
+        model: Arc::clone(&loaded.model),
+        tokenizer: &loaded.tokenizer,
+        chat: loaded.chat.as_ref(),
+        variants,
+        threads,
+        seed: args.seed,
+        progress: &show,
+        stop: ui::interrupt_flag(),
+    };
+    match eval.run(task) {
+        Err(EvalError::Interrupted) => Err(Interrupted.into()),
+        result => Ok(result?),
+    }
+}
