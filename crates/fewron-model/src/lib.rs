@@ -30,8 +30,8 @@ pub use config::{Biases, LayerConfig, ModelConfig, NormKind, Residual, RopePairs
 pub use error::ModelError;
 pub use fewron_kernels::{KvType, Pool};
 pub use kv_cache::KvCache;
-pub use mask::{Choice, MaskSource};
-pub use model::{BytesPerToken, LayerBytes, Model};
+pub use mask::{Choice, InputSite, MaskSource};
+pub use model::{BytesPerToken, LayerBytes, LoadOptions, Model};
 pub use probe::{Probe, Site};
 pub use session::{Logits, Resume, Session};
 pub use source::Source;

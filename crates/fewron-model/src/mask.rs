@@ -13,6 +13,19 @@ pub enum Choice {
     ByOutput,
 }
 
+/// An input of a block's matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InputSite {
+    /// Of the query, key and value projections: `hidden` channels.
+    Attention,
+    /// Of the output projection: the heads' outputs, `heads · head_dim` channels.
+    AttentionOutput,
+    /// Of the gate and up projections: `hidden` channels.
+    Mlp,
+    /// Of the down projection: the neurons' outputs, `intermediate` channels.
+    Down,
+}
+
 /// Decides which MLP neurons and heads run for a token. Costs nothing when absent.
 ///
 /// `token` counts the tokens of the call to [`crate::Session::forward`], from 0. Lists are indices
@@ -48,5 +61,15 @@ pub trait MaskSource {
     ) {
         let _ = (layer, token, outputs);
         kept.extend(0..heads as u32);
+    }
+    /// Whether [`Self::thin`] is to be called.
+    fn thins(&self) -> bool {
+        false
+    }
+
+    /// Sets channels of a token's input to 0. Where the matrices lie by input, the weights of those
+    /// channels are not read for a single token: see [`crate::LoadOptions::by_input`].
+    fn thin(&mut self, site: InputSite, layer: usize, token: usize, values: &mut [f32]) {
+        let _ = (site, layer, token, values);
     }
 }
