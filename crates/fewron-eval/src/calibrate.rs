@@ -252,9 +252,8 @@ impl<'a> Calibrator<'a> {
             let off = &order[..(order.len() as f64 * share) as usize];
             let mut plan = best.plan.clone();
             for (index, layer) in plan.layers.iter_mut().enumerate() {
-                let is_off = |head: &u32| {
-                    off.iter().any(|&(_, l, h)| (l, h as u32) == (index, *head))
-                };
+                let is_off =
+                    |head: &u32| off.iter().any(|&(_, l, h)| (l, h as u32) == (index, *head));
                 let on = 0..scores[index].len() as u32;
                 layer.heads = Heads::Listed(on.filter(|head| !is_off(head)).collect());
             }

@@ -6,7 +6,9 @@
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use fewron_model::gguf::Gguf;
-use fewron_model::{Choice, Logits, MaskSource, Model, Pool, Session, Stop, Trace};
+use fewron_model::{
+    Choice, InputSite, LoadOptions, Logits, MaskSource, Model, Pool, Session, Stop, Trace,
+};
 use std::sync::{Arc, OnceLock};
 
 fn main() {
@@ -15,16 +17,25 @@ fn main() {
 
 fn session(threads: usize) -> Session {
     static MODEL: OnceLock<Arc<Model>> = OnceLock::new();
-    let model = MODEL.get_or_init(|| {
+    session_of(&MODEL, false, threads)
+}
+
+/// With all matrices by input.
+fn session_by_input(threads: usize) -> Session {
+    static MODEL: OnceLock<Arc<Model>> = OnceLock::new();
+    session_of(&MODEL, true, threads)
+}
+
+fn session_of(model: &OnceLock<Arc<Model>>, by_input: bool, threads: usize) -> Session {
+    let model = model.get_or_init(|| {
         let path =
             std::env::var_os("FEWRON_SMOLLM2").map(std::path::PathBuf::from).unwrap_or_else(|| {
                 let home = std::env::var("HOME").expect("HOME is set");
                 format!("{home}/.cache/fewron/models/SmolLM2-135M-Instruct.Q4_1.gguf").into()
             });
-        Arc::new(
-            Model::from_gguf(Gguf::open(&path).expect("the model is in the cache"))
-                .expect("it loads"),
-        )
+        let gguf = Gguf::open(&path).expect("the model is in the cache");
+        let options = LoadOptions { by_input, ..LoadOptions::default() };
+        Arc::new(Model::load(gguf.into(), &options, &mut |_, _| {}).expect("it loads"))
     });
     Session::new(Arc::clone(model), Arc::new(Pool::new(threads)))
 }
@@ -77,6 +88,36 @@ fn decode_32(bencher: Bencher, threads: usize) {
 #[divan::bench(args = [20, 50], sample_count = 10)]
 fn decode_32_masked(bencher: Bencher, percent: u64) {
     let (mut session, mut masks) = (session(1), Share(percent, 88_172_645_463_325_252));
+    session.forward(&tokens(40), None, None, Logits::Last).unwrap();
+    bencher.counter(ItemsCount::new(32usize)).bench_local(|| {
+        session.truncate(40);
+        for token in tokens(32) {
+            session.forward(&[token], Some(&mut masks), None, Logits::Shortlist(0.0)).unwrap();
+        }
+    });
+}
+
+/// Sets this share of every input's channels to 0, those of the smallest values, in percent.
+struct Smallest(usize, Vec<f32>);
+
+impl MaskSource for Smallest {
+    fn thins(&self) -> bool {
+        self.0 > 0
+    }
+
+    fn thin(&mut self, _: InputSite, _: usize, _: usize, values: &mut [f32]) {
+        self.1.clear();
+        self.1.extend(values.iter().map(|x| x.abs()));
+        let off = values.len() * self.0 / 100;
+        let (_, &mut least, _) = self.1.select_nth_unstable_by(off, f32::total_cmp);
+        values.iter_mut().filter(|x| x.abs() < least).for_each(|x| *x = 0.0);
+    }
+}
+
+/// On one thread, with all matrices by input and this share of the channels off, in percent.
+#[divan::bench(args = [0, 50, 80], sample_count = 10)]
+fn decode_32_by_input(bencher: Bencher, percent: usize) {
+    let (mut session, mut masks) = (session_by_input(1), Smallest(percent, Vec::new()));
     session.forward(&tokens(40), None, None, Logits::Last).unwrap();
     bencher.counter(ItemsCount::new(32usize)).bench_local(|| {
         session.truncate(40);

@@ -11,7 +11,7 @@ use crate::model::{Model, Weight};
 use crate::norm::Norm;
 use crate::rope::Rope;
 use crate::trace::Trace;
-use fewron_kernels::{Pool, activate, activate_backward, log_sum_exp, matmul_transposed};
+use fewron_kernels::{Pool, activate, activate_backward, log_sum_exp};
 
 /// Where a backward pass ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +100,7 @@ impl Backward<'_> {
     }
 
     fn transposed(&self, w: &Weight, grad_out: &[f32], grad_in: &mut [f32]) {
-        let model = self.model;
-        matmul_transposed(model.isa(), self.pool, &model.weights(w), grad_out, grad_in);
+        w.backward(self.model, self.pool, grad_out, grad_in);
     }
 
     /// `grad_in += ` gradient through a norm.

@@ -4,15 +4,13 @@ use crate::attention::{kv_head, window_start};
 use crate::config::Residual;
 use crate::kv_cache::KvCache;
 use crate::low_rank::{LowRank, LowRankScratch};
-use crate::mask::{Choice, MaskSource};
-use crate::model::{ByInput, Layer, Model, Weight};
+use crate::mask::{Choice, InputSite, MaskSource};
+use crate::model::{ByInput, Layer, Model, Weight, add_bias};
 use crate::norm::Norm;
 use crate::probe::{Probe, Site};
 use crate::rope::Rope;
 use crate::session::Resume;
-use fewron_kernels::{
-    Activations, AttentionScratch, KvPage, Pool, Query, activate, attend, matmul, matvec_rows,
-};
+use fewron_kernels::{Activations, AttentionScratch, KvPage, Pool, Query, activate, attend};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -46,6 +44,20 @@ pub(crate) struct Scratch {
     attention: Vec<AttentionScratch>,
     /// The residual stream before attention, where the MLP reads it too.
     before: Vec<f32>,
+}
+
+impl Scratch {
+    /// Makes `post` hold all neurons, the others with output 0.
+    fn spread(&mut self, neurons: usize) {
+        if std::mem::take(&mut self.sparse) {
+            self.post.resize(neurons, 0.0);
+            for (index, &neuron) in self.kept.iter().enumerate().rev() {
+                // `kept` ascends: the place lies at or behind that of the value, and what lies behind
+                // is done.
+                self.post.swap(index, neuron as usize);
+            }
+        }
+    }
 }
 
 /// What the mask source adds to an MLP.
@@ -146,37 +158,6 @@ pub(crate) struct Pass<'a> {
     pub(crate) probe: Option<&'a mut dyn Probe>,
 }
 
-/// `out = x · Wᵀ` for a batch.
-pub(crate) fn project(model: &Model, pool: &Pool, w: &Weight, x: &Activations, out: &mut Vec<f32>) {
-    out.resize(x.tokens() * w.rows(), 0.0);
-    matmul(model.isa(), pool, &model.weights(w), x, out);
-    if let Some(bias) = &w.bias {
-        add_bias(bias, out);
-    }
-}
-
-/// `out[i] = W[rows[i]] · x` for a single token.
-fn project_rows(
-    model: &Model,
-    pool: &Pool,
-    w: &Weight,
-    rows: &[u32],
-    x: &Activations,
-    out: &mut [f32],
-) {
-    matvec_rows(model.isa(), pool, &model.weights(w), rows, x, out);
-    if let Some(bias) = &w.bias {
-        out.iter_mut().zip(rows).for_each(|(out, &row)| *out += bias[row as usize]);
-    }
-}
-
-/// Adds a bias to each row.
-fn add_bias(bias: &[f32], rows: &mut [f32]) {
-    for row in rows.chunks_exact_mut(bias.len()) {
-        row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
-    }
-}
-
 impl Pass<'_> {
     fn observe(&mut self, site: Site, layer: usize, values: &[f32]) {
         if let Some(probe) = self.probe.as_mut()
@@ -237,6 +218,7 @@ impl Pass<'_> {
     /// Normalises each row of `x` and prepares it as the input of `weights`.
     fn normed_input<'w>(
         &mut self,
+        (site, layer): (InputSite, usize),
         x: &[f32],
         norm: &Norm,
         weights: impl IntoIterator<Item = &'w Weight>,
@@ -248,6 +230,8 @@ impl Pass<'_> {
         self.pool.rows(&mut s.norm[..x.len()], hidden, |token, out| {
             norm.forward(isa, &x[token * hidden..][..hidden], eps, out);
         });
+        let normed = &mut s.norm[..x.len()];
+        thin(&mut self.masks, self.first_token, site, layer, hidden, normed);
         s.input.set(
             isa,
             self.pool,
@@ -262,13 +246,18 @@ impl Pass<'_> {
         let model = self.model;
         let l = &model.layers[layer];
         self.observe(Site::ResidPre, layer, x);
-        self.normed_input(x, &l.attn_norm, [&l.q_proj, &l.k_proj, &l.v_proj]);
+        self.normed_input(
+            (InputSite::Attention, layer),
+            x,
+            &l.attn_norm,
+            [&l.q_proj, &l.k_proj, &l.v_proj],
+        );
         let mut heads = std::mem::take(&mut self.scratch.chosen);
         self.choose_heads(layer, &mut heads);
         self.queries(l, &heads);
         let s = &mut *self.scratch;
-        project(model, self.pool, &l.k_proj, &s.input, &mut s.k);
-        project(model, self.pool, &l.v_proj, &s.input, &mut s.v);
+        l.k_proj.forward(model, self.pool, &s.input, &mut s.k);
+        l.v_proj.forward(model, self.pool, &s.input, &mut s.v);
         let (mut q, mut k, v) =
             (std::mem::take(&mut s.q), std::mem::take(&mut s.k), std::mem::take(&mut s.v));
         self.observe(Site::QueryPre, layer, &q);
@@ -322,7 +311,7 @@ impl Pass<'_> {
         let (model, config) = (self.model, self.model.config());
         let s = &mut *self.scratch;
         if self.positions.len() > 1 || heads.jobs.len() == config.heads {
-            return project(model, self.pool, &l.q_proj, &s.input, &mut s.q);
+            return l.q_proj.forward(model, self.pool, &s.input, &mut s.q);
         }
         let dim = config.head_dim;
         let rows = |&head: &usize| (head * dim) as u32..((head + 1) * dim) as u32;
@@ -330,7 +319,7 @@ impl Pass<'_> {
         s.query_rows.extend(heads.jobs.iter().flat_map(rows));
         s.query_values.resize(s.query_rows.len(), 0.0);
         let values = &mut s.query_values;
-        project_rows(model, self.pool, &l.q_proj, &s.query_rows, &s.input, values);
+        l.q_proj.forward_rows(model, self.pool, &s.query_rows, &s.input, values);
         s.q.clear();
         s.q.resize(config.query_width(), 0.0);
         for (&row, &value) in s.query_rows.iter().zip(&*values) {
@@ -411,7 +400,9 @@ impl Pass<'_> {
         let (model, l) = (self.model, &self.model.layers[layer]);
         let s = &mut *self.scratch;
         let layout = l.o_proj.weights.layout();
-        s.input.set(model.isa(), self.pool, &s.z, model.config().query_width(), layout);
+        let width = model.config().query_width();
+        thin(&mut self.masks, self.first_token, InputSite::AttentionOutput, layer, width, &mut s.z);
+        s.input.set(model.isa(), self.pool, &s.z, width, layout);
         self.by_input(&l.o_proj, x.len());
         self.join(Site::AttentionOut, layer, l.attn_post_norm.as_ref(), x);
     }
@@ -448,7 +439,7 @@ impl Pass<'_> {
     fn mlp(&mut self, layer: usize, x: &[f32]) {
         let l = &self.model.layers[layer];
         let weights = l.mlp.gate_proj.iter().chain([&l.mlp.up_proj]);
-        self.normed_input(x, l.mlp_norm(), weights);
+        self.normed_input((InputSite::Mlp, layer), x, l.mlp_norm(), weights);
         let input = std::mem::take(&mut self.scratch.norm);
         self.observe(Site::MlpInput, layer, &input[..x.len()]);
         self.scratch.norm = input;
@@ -484,20 +475,20 @@ impl Pass<'_> {
     /// rows are left as they are for tokens without a map.
     fn map_inputs(
         &mut self,
-        map_of: impl Fn(&dyn MaskSource, usize) -> Option<&Arc<LowRank>>,
+        map_of: impl Fn(&mut dyn MaskSource, usize) -> Option<Arc<LowRank>>,
         width: usize,
         out: &mut Vec<f32>,
     ) {
-        let Some(masks) = self.masks.as_deref() else { return };
+        let Some(masks) = self.masks.as_deref_mut() else { return };
         let Extra { maps, scratch, .. } = &mut self.scratch.extra;
         maps.clear();
         for token in 0..self.positions.len() {
             let Some(map) = map_of(masks, self.first_token + token) else { continue };
             match maps.last_mut() {
-                Some((range, last)) if range.end == token && Arc::ptr_eq(last, map) => {
+                Some((range, last)) if range.end == token && Arc::ptr_eq(last, &map) => {
                     range.end = token + 1;
                 }
-                _ => maps.push((token..token + 1, Arc::clone(map))),
+                _ => maps.push((token..token + 1, map)),
             }
         }
         if maps.is_empty() {
@@ -575,11 +566,11 @@ impl Pass<'_> {
         let (model, activation) = (self.model, self.model.config().activation);
         let (isa, neurons) = (model.isa(), model.config().intermediate);
         let s = &mut *self.scratch;
-        project(model, self.pool, &l.mlp.up_proj, &s.input, &mut s.up);
+        l.mlp.up_proj.forward(model, self.pool, &s.input, &mut s.up);
         s.post.resize(s.up.len(), 0.0);
         match &l.mlp.gate_proj {
             Some(gate_proj) => {
-                project(model, self.pool, gate_proj, &s.input, &mut s.gate);
+                gate_proj.forward(model, self.pool, &s.input, &mut s.gate);
                 let (gate, up) = (&s.gate, &s.up);
                 self.pool.rows(&mut s.post, neurons, |token, post| {
                     let row = token * neurons..(token + 1) * neurons;
@@ -634,9 +625,9 @@ impl Pass<'_> {
         for buffer in [&mut s.gate, &mut s.up, &mut s.post] {
             buffer.resize(count, 0.0);
         }
-        project_rows(model, self.pool, &l.mlp.up_proj, &s.kept, &s.input, &mut s.up);
+        l.mlp.up_proj.forward_rows(model, self.pool, &s.kept, &s.input, &mut s.up);
         if let Some(gate_proj) = &l.mlp.gate_proj {
-            project_rows(model, self.pool, gate_proj, &s.kept, &s.input, &mut s.gate);
+            gate_proj.forward_rows(model, self.pool, &s.kept, &s.input, &mut s.gate);
             activate(isa, activation, &s.gate, &mut s.post);
             s.post.iter_mut().zip(&s.up).for_each(|(h, up)| *h *= up);
         } else {
@@ -651,14 +642,14 @@ impl Pass<'_> {
         let isa = model.isa();
         let gate_proj =
             l.mlp.gate_proj.as_ref().expect("chosen by the gate of an MLP that has one");
-        project(model, self.pool, gate_proj, &s.input, &mut s.gate);
+        gate_proj.forward(model, self.pool, &s.input, &mut s.gate);
         s.post.resize(s.gate.len(), 0.0);
         activate(isa, model.config().activation, &s.gate, &mut s.post);
         if let Some(masks) = self.masks.as_mut() {
             masks.select_neurons(layer, self.first_token, &s.post, &mut s.kept);
         }
         s.up.resize(s.kept.len(), 0.0);
-        project_rows(model, self.pool, &l.mlp.up_proj, &s.kept, &s.input, &mut s.up);
+        l.mlp.up_proj.forward_rows(model, self.pool, &s.kept, &s.input, &mut s.up);
         for (index, &neuron) in s.kept.iter().enumerate() {
             // `kept` ascends, so the place written lies at or before the one read.
             s.post[index] = s.post[neuron as usize] * s.up[index];
@@ -683,6 +674,16 @@ impl Pass<'_> {
         let s = &mut *self.scratch;
         let neurons = self.model.config().intermediate;
         let layout = l.mlp.down_proj.weights.layout();
+        let first = self.first_token;
+        if self
+            .masks
+            .as_mut()
+            .is_some_and(|masks| (0..self.positions.len()).any(|token| masks.thins(first + token)))
+        {
+            s.spread(neurons);
+            let post = &mut s.post;
+            thin(&mut self.masks, self.first_token, InputSite::Down, layer, neurons, post);
+        }
         if s.sparse {
             s.input.set_sparse(isa, self.pool, &s.kept, &s.post, neurons, layout);
         } else {
@@ -691,6 +692,23 @@ impl Pass<'_> {
         self.by_input(&l.mlp.down_proj, x.len());
         self.add_compensation();
         self.join(Site::MlpOut, layer, l.mlp_post_norm.as_ref(), x);
+    }
+}
+
+/// Lets the mask source thin the input of a product, `[tokens, width]`.
+fn thin(
+    masks: &mut Option<&mut dyn MaskSource>,
+    first_token: usize,
+    site: InputSite,
+    layer: usize,
+    width: usize,
+    values: &mut [f32],
+) {
+    let Some(masks) = masks.as_mut() else { return };
+    for (values, token) in values.chunks_exact_mut(width).zip(first_token..) {
+        if masks.thins(token) {
+            masks.thin(site, layer, token, values);
+        }
     }
 }
 

@@ -1,50 +1,20 @@
 //! A loaded model: configuration and weights, immutable and shared.
 
-use crate::config::{ModelConfig, NormKind, Residual};
+mod loader;
+mod weight;
+
+use crate::config::ModelConfig;
 use crate::error::ModelError;
-use crate::gguf::{Gguf, Recipe, encode};
+use crate::gguf::{Gguf, Recipe};
 use crate::norm::Norm;
 use crate::rope::{Rope, RopeKind};
-use crate::source::{Source, Tensor};
-use fewron_kernels::{DType, Isa, Layout, Matrix, Memory, NeuronMajor, Packed, Pool, Weights};
+use crate::source::Source;
+use fewron_kernels::{Isa, Memory, NeuronMajor, Packed, Pool};
+use loader::Loader;
 use std::collections::HashSet;
 use std::sync::Arc;
-
-/// A weight matrix and its bias: quantised ones are packed into memory, float ones stay in the mapped
-/// file.
-#[derive(Clone)]
-pub(crate) struct Weight {
-    tensor: Tensor,
-    rows: usize,
-    cols: usize,
-    /// As products read it.
-    bytes: usize,
-    packed: Option<Arc<Packed>>,
-    pub(crate) bias: Option<Arc<[f32]>>,
-}
-
-impl Weight {
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// The 8-bit form of inputs that products need, if any.
-    pub(crate) fn layout(&self) -> Option<Layout> {
-        self.packed.as_ref().map(|packed| packed.layout())
-    }
-
-    fn len_bytes(&self) -> usize {
-        self.bytes
-    }
-}
-
-/// A weight matrix by its inputs, so that inputs that are off are not read, and its bias.
-pub(crate) struct ByInput {
-    pub(crate) weights: NeuronMajor,
-    pub(crate) bias: Option<Vec<f32>>,
-    /// As products read it.
-    bytes: usize,
-}
+use weight::Form;
+pub(crate) use weight::{ByInput, Weight, add_bias};
 
 /// Weights of an MLP.
 pub(crate) struct Mlp {
@@ -92,6 +62,21 @@ pub struct Model {
     rope_kinds: Vec<RopeKind>,
     pub(crate) layers: Vec<Layer>,
     parameters: u64,
+}
+
+/// How a model is loaded.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// What float matrices are quantised to in memory: see [`Model::quantized`]. `None` leaves them as
+    /// they are.
+    pub recipe: Option<Recipe>,
+    /// Whether all matrices of the blocks lie by input, so that inputs that are 0 are not read: see
+    /// [`crate::MaskSource::thin`]. Results are those of matrices by row up to rounding. Neurons and
+    /// heads that are off then spare no gate, up or query weights.
+    pub by_input: bool,
+    /// Instruction set of the kernels; `None` takes the best that the processor has, or the one that
+    /// `FEWRON_ISA` names.
+    pub isa: Option<Isa>,
 }
 
 /// Bytes of weights that one decoded token reads when everything runs dense.
@@ -159,7 +144,7 @@ impl Model {
     /// When the architecture is unknown, a tensor is missing, unreadable or of the wrong shape, or the
     /// environment variable `FEWRON_ISA` names an instruction set that this processor lacks.
     pub fn from_source(source: Source) -> Result<Self, ModelError> {
-        Self::load(source, None, &mut |_, _| {})
+        Self::load(source, &LoadOptions::default(), &mut |_, _| {})
     }
 
     /// As [`Self::from_source`], with float matrices quantised in memory as `recipe` says: as
@@ -169,20 +154,8 @@ impl Model {
     /// # Errors
     /// As [`Self::from_source`], and when a weight is no finite number.
     pub fn quantized(source: Source, recipe: Recipe) -> Result<Self, ModelError> {
-        Self::load(source, Some(recipe), &mut |_, _| {})
-    }
-
-    /// Loads a model, with float matrices as they are or as [`Self::quantized`]; `progress` is told how
-    /// many of how many parts of about the same size are done.
-    ///
-    /// # Errors
-    /// As [`Self::quantized`].
-    pub fn load(
-        source: Source,
-        recipe: Option<Recipe>,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Self, ModelError> {
-        Self::build(source, Isa::from_env()?, recipe, progress)
+        let options = LoadOptions { recipe: Some(recipe), ..LoadOptions::default() };
+        Self::load(source, &options, &mut |_, _| {})
     }
 
     /// As [`Self::from_source`], with the kernels of a given instruction set.
@@ -190,15 +163,20 @@ impl Model {
     /// # Errors
     /// As [`Self::from_source`].
     pub fn with_isa(source: impl Into<Source>, isa: Isa) -> Result<Self, ModelError> {
-        Self::build(source.into(), isa, None, &mut |_, _| {})
+        let options = LoadOptions { isa: Some(isa), ..LoadOptions::default() };
+        Self::load(source.into(), &options, &mut |_, _| {})
     }
 
-    fn build(
+    /// Loads a model; `progress` is told how many of how many parts of about the same size are done.
+    ///
+    /// # Errors
+    /// As [`Self::quantized`].
+    pub fn load(
         source: Source,
-        isa: Isa,
-        recipe: Option<Recipe>,
+        options: &LoadOptions,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, ModelError> {
+        let isa = options.isa.map_or_else(Isa::from_env, Ok)?;
         let mut config = source.config()?;
         let parts = config.layers.len() + 1;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -207,7 +185,8 @@ impl Model {
             source: &source,
             isa,
             pool: &pool,
-            recipe,
+            recipe: options.recipe,
+            by_input: options.by_input,
             tied: !config.untied_head,
             memory: Memory::default(),
             used: HashSet::new(),
@@ -303,8 +282,12 @@ impl Model {
 
     /// The output head, if its low bits are kept apart and products are logits.
     pub(crate) fn split_head(&self) -> Option<&Packed> {
-        let packed = self.output.packed.as_deref().filter(|packed| packed.high_bytes().is_some());
-        packed.filter(|_| self.output.bias.is_none())
+        match &self.output.form {
+            Form::Packed(packed) if self.output.bias.is_none() => {
+                packed.high_bytes().is_some().then_some(packed)
+            }
+            _ => None,
+        }
     }
 
     /// Bytes of the output head that [`crate::Logits::Shortlist`] leaves unread, but for the few rows
@@ -338,289 +321,5 @@ impl Model {
         for (rope, kind) in ropes.iter_mut().zip(&self.rope_kinds) {
             rope.set(&self.config, kind, positions);
         }
-    }
-
-    pub(crate) fn weights<'a>(&'a self, weight: &'a Weight) -> Weights<'a> {
-        match &weight.packed {
-            Some(packed) => Weights::Packed(packed),
-            None => Weights::File(view(&self.source, weight)),
-        }
-    }
-}
-
-/// A weight in the mapped file.
-fn view<'a>(source: &'a Source, weight: &Weight) -> Matrix<'a> {
-    let Tensor { file, dtype, bytes, .. } = &weight.tensor;
-    Matrix::new(*dtype, weight.rows, weight.cols, &source.bytes(*file)[bytes.clone()])
-        .expect("the reader checks a tensor's size against its shape")
-}
-
-struct Loader<'a> {
-    source: &'a Source,
-    isa: Isa,
-    pool: &'a Pool,
-    /// What float matrices are turned into.
-    recipe: Option<Recipe>,
-    tied: bool,
-    memory: Memory,
-    used: HashSet<String>,
-    /// MLPs so far, with their tensors.
-    mlps: Vec<(Vec<Tensor>, Arc<Mlp>)>,
-}
-
-impl Loader<'_> {
-    /// A tensor of a given shape, elements of a row first.
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let Some(tensor) = self.source.find(name)? else {
-            return Err(ModelError::MissingTensor { tensor: self.source.name_in_files(name) });
-        };
-        if tensor.shape != shape {
-            let (expected, got) = (shape.to_vec(), tensor.shape);
-            let tensor = self.source.name_in_files(name);
-            return Err(ModelError::Shape { tensor, expected, got });
-        }
-        self.used.insert(name.to_owned());
-        Ok(tensor)
-    }
-
-    /// A matrix or vector as it lies in the file.
-    fn view(&mut self, name: &str, shape: &[usize]) -> Result<Weight, ModelError> {
-        let tensor = self.tensor(name, shape)?;
-        let (cols, rows) = (shape[0], shape.get(1).copied().unwrap_or(1));
-        let bytes = tensor.bytes.len();
-        Ok(Weight { tensor, rows, cols, bytes, packed: None, bias: None })
-    }
-
-    fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
-        let weight = self.view(name, &[len])?;
-        let mut values = vec![0.0; len];
-        view(self.source, &weight).dequantize_row(self.isa, 0, &mut values);
-        Ok(values)
-    }
-
-    /// The bias `name.bias`, if it is wanted.
-    fn bias(
-        &mut self,
-        name: &str,
-        len: usize,
-        wanted: bool,
-    ) -> Result<Option<Vec<f32>>, ModelError> {
-        wanted.then(|| self.vector(&format!("{name}.bias"), len)).transpose()
-    }
-
-    fn norm(&mut self, name: &str, len: usize, kind: NormKind) -> Result<Norm, ModelError> {
-        let mut weight = self.vector(&format!("{name}.weight"), len)?;
-        Ok(match kind {
-            NormKind::Layer => {
-                Norm::Layer { weight, bias: self.vector(&format!("{name}.bias"), len)? }
-            }
-            NormKind::Rms => {
-                let offset = self.source.norm_offset();
-                weight.iter_mut().for_each(|w| *w += offset);
-                Norm::Rms(weight)
-            }
-        })
-    }
-
-    /// A matrix `name.weight` of `rows` outputs and `cols` inputs, and its bias if it has one.
-    fn weight(
-        &mut self,
-        name: &str,
-        rows: usize,
-        cols: usize,
-        bias: bool,
-    ) -> Result<Weight, ModelError> {
-        self.packed_as(Packed::new, name, rows, cols, bias)
-    }
-
-    /// The output head: with its low bits apart where its type allows it.
-    fn head(
-        &mut self,
-        name: &str,
-        rows: usize,
-        cols: usize,
-        bias: bool,
-    ) -> Result<Weight, ModelError> {
-        let split = |isa, pool: &Pool, memory: &mut Memory, matrix: &Matrix| {
-            Packed::split(isa, pool, memory, matrix)
-                .unwrap_or_else(|| Packed::new(isa, pool, memory, matrix))
-        };
-        self.packed_as(split, name, rows, cols, bias)
-    }
-
-    fn packed_as(
-        &mut self,
-        pack: impl FnOnce(Isa, &Pool, &mut Memory, &Matrix) -> Packed,
-        name: &str,
-        rows: usize,
-        cols: usize,
-        bias: bool,
-    ) -> Result<Weight, ModelError> {
-        let weight = self.view(&format!("{name}.weight"), &[cols, rows])?;
-        let bias = self.bias(name, rows, bias)?;
-        let weight = Weight { bias: bias.map(Arc::from), ..weight };
-        self.packed(&format!("{name}.weight"), weight, pack)
-    }
-
-    /// The bytes of a float matrix in the type that the recipe has for it.
-    fn encoded(&self, name: &str, weight: &Weight) -> Result<Option<(DType, Vec<u8>)>, ModelError> {
-        let Some(recipe) = self.recipe.filter(|_| !weight.tensor.dtype.is_quantized()) else {
-            return Ok(None);
-        };
-        let dtype = recipe.matrix(name, weight.cols, self.tied);
-        if !dtype.is_quantized() {
-            return Ok(None);
-        }
-        let row_bytes = dtype.row_bytes(weight.cols).unwrap_or_default();
-        let mut bytes = vec![0; weight.rows * row_bytes];
-        let matrix = view(self.source, weight);
-        encode(self.pool, &matrix, 0, dtype, &mut bytes).map_err(|(row, problem)| {
-            let tensor = self.source.name_in_files(name);
-            ModelError::Encode { tensor, row, problem: problem.to_string() }
-        })?;
-        Ok(Some((dtype, bytes)))
-    }
-
-    /// Packs a quantised matrix.
-    fn packed(
-        &mut self,
-        name: &str,
-        mut weight: Weight,
-        pack: impl FnOnce(Isa, &Pool, &mut Memory, &Matrix) -> Packed,
-    ) -> Result<Weight, ModelError> {
-        let encoded = self.encoded(name, &weight)?;
-        let matrix = match &encoded {
-            Some((dtype, bytes)) => {
-                weight.bytes = bytes.len();
-                Matrix::new(*dtype, weight.rows, weight.cols, bytes).expect("whole rows")
-            }
-            None if weight.tensor.dtype.is_quantized() => view(self.source, &weight),
-            None => return Ok(weight),
-        };
-        weight.packed = Some(Arc::new(pack(self.isa, self.pool, &mut self.memory, &matrix)));
-        self.source.release(weight.tensor.file, weight.tensor.bytes.clone());
-        Ok(weight)
-    }
-
-    /// A matrix whose inputs may be off, of `rows` outputs and `cols` inputs.
-    fn by_input(
-        &mut self,
-        name: &str,
-        rows: usize,
-        cols: usize,
-        bias: bool,
-    ) -> Result<ByInput, ModelError> {
-        let mut weight = self.view(&format!("{name}.weight"), &[cols, rows])?;
-        let encoded = self.encoded(&format!("{name}.weight"), &weight)?;
-        let matrix = match &encoded {
-            Some((dtype, bytes)) => {
-                weight.bytes = bytes.len();
-                Matrix::new(*dtype, rows, cols, bytes).expect("whole rows")
-            }
-            None => view(self.source, &weight),
-        };
-        let weights = NeuronMajor::new(self.isa, self.pool, &mut self.memory, &matrix);
-        self.source.release(weight.tensor.file, weight.tensor.bytes.clone());
-        let bias = self.bias(name, rows, bias)?;
-        Ok(ByInput { weights, bias, bytes: weight.bytes })
-    }
-
-    /// The query, key and value projections: three matrices, or rows of one.
-    fn qkv(&mut self, block: &str, config: &ModelConfig) -> Result<[Weight; 3], ModelError> {
-        let (hidden, bias) = (config.hidden, config.biases.qkv);
-        let rows = [config.query_width(), config.kv_width(), config.kv_width()];
-        let fused = format!("{block}.attn_qkv");
-        if self.source.find(&format!("{fused}.weight"))?.is_none() {
-            let [q, k, v] = ["attn_q", "attn_k", "attn_v"].map(|part| format!("{block}.{part}"));
-            return Ok([
-                self.weight(&q, rows[0], hidden, bias)?,
-                self.weight(&k, rows[1], hidden, bias)?,
-                self.weight(&v, rows[2], hidden, bias)?,
-            ]);
-        }
-        let all = rows.iter().sum();
-        let tensor = self.tensor(&format!("{fused}.weight"), &[hidden, all])?;
-        let biases = self.bias(&fused, all, bias)?;
-        let row_bytes = tensor.bytes.len() / all;
-        let mut first = 0;
-        let parts = rows.map(|rows| {
-            let start = tensor.bytes.start + first * row_bytes;
-            let bytes = start..start + rows * row_bytes;
-            let part = Tensor { shape: vec![hidden, rows], bytes, ..tensor.clone() };
-            let bias = biases.as_ref().map(|all| Arc::from(&all[first..first + rows]));
-            first += rows;
-            Weight { bytes: part.bytes.len(), tensor: part, rows, cols: hidden, packed: None, bias }
-        });
-        let [q, k, v] = parts.map(|part| self.packed(&fused, part, Packed::new));
-        Ok([q?, k?, v?])
-    }
-
-    /// A block's MLP; the one of an earlier block if their weights are the same (MobiLlama).
-    fn mlp(&mut self, block: &str, config: &ModelConfig) -> Result<Arc<Mlp>, ModelError> {
-        let (hidden, neurons, bias) = (config.hidden, config.intermediate, config.biases.mlp);
-        let [gate, up, down] = ["gate", "up", "down"].map(|part| format!("{block}.ffn_{part}"));
-        let mut tensors = vec![
-            self.tensor(&format!("{up}.weight"), &[hidden, neurons])?,
-            self.tensor(&format!("{down}.weight"), &[neurons, hidden])?,
-        ];
-        if config.gated {
-            tensors.push(self.tensor(&format!("{gate}.weight"), &[hidden, neurons])?);
-        }
-        let source = self.source;
-        let bytes = |tensor: &Tensor| &source.bytes(tensor.file)[tensor.bytes.clone()];
-        let same = |a: &Tensor, b: &Tensor| a.dtype == b.dtype && bytes(a) == bytes(b);
-        let known = |(earlier, _): &&(Vec<Tensor>, Arc<Mlp>)| {
-            !bias && earlier.iter().zip(&tensors).all(|(a, b)| same(a, b))
-        };
-        if let Some((_, mlp)) = self.mlps.iter().find(known) {
-            return Ok(Arc::clone(mlp));
-        }
-        let gate = config.gated.then(|| self.weight(&gate, neurons, hidden, bias)).transpose()?;
-        let mlp = Arc::new(Mlp {
-            gate_proj: gate,
-            up_proj: self.weight(&up, neurons, hidden, bias)?,
-            down_proj: self.by_input(&down, hidden, neurons, bias)?,
-        });
-        self.mlps.push((tensors, Arc::clone(&mlp)));
-        Ok(mlp)
-    }
-
-    fn layer(
-        &mut self,
-        index: usize,
-        rope: usize,
-        config: &ModelConfig,
-    ) -> Result<Layer, ModelError> {
-        let block = format!("blk.{index}");
-        let name = |part: &str| format!("{block}.{part}");
-        let (hidden, norm) = (config.hidden, config.norm);
-        let o_bias = config.biases.attention_output;
-        let o_proj = self.by_input(&name("attn_output"), hidden, config.query_width(), o_bias)?;
-        let mut optional = |wanted: bool, part: &str, len: usize| {
-            wanted.then(|| self.norm(&name(part), len, norm)).transpose()
-        };
-        let sequential = config.residual == Residual::Sequential;
-        let (q_norm, k_norm) = (
-            optional(config.qk_norm, "attn_q_norm", config.head_dim)?,
-            optional(config.qk_norm, "attn_k_norm", config.head_dim)?,
-        );
-        let attn_post_norm = optional(config.post_norm, "post_attention_norm", hidden)?;
-        let mlp_post_norm = optional(config.post_norm, "post_ffw_norm", hidden)?;
-        let mlp_norm = optional(sequential, "ffn_norm", hidden)?;
-        let [q_proj, k_proj, v_proj] = self.qkv(&block, config)?;
-        Ok(Layer {
-            rope,
-            attn_norm: self.norm(&name("attn_norm"), hidden, norm)?,
-            q_proj,
-            k_proj,
-            v_proj,
-            o_proj,
-            q_norm,
-            k_norm,
-            attn_post_norm,
-            mlp_norm,
-            mlp: self.mlp(&block, config)?,
-            mlp_post_norm,
-        })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::backward::{Backward, Gradients, Stop};
 use crate::error::ModelError;
-use crate::forward::{Pass, Scratch, Texts, project};
+use crate::forward::{Pass, Scratch, Texts};
 use crate::kv_cache::KvCache;
 use crate::mask::MaskSource;
 use crate::model::Model;
@@ -326,18 +326,17 @@ impl Session {
     fn begin(&mut self, model: &Model, tokens: &[u32]) {
         let config = model.config();
         model.set_ropes(&mut self.ropes, &self.positions);
-        let embedding = model.weights(&model.embedding);
         self.x.resize(tokens.len() * config.hidden, 0.0);
         for (&token, x) in tokens.iter().zip(self.x.chunks_exact_mut(config.hidden)) {
-            embedding.dequantize_row(model.isa(), token as usize, x);
+            model.embedding.row(model, token as usize, x);
             x.iter_mut().for_each(|x| *x *= config.embedding_scale);
         }
         if let (Some(first), Some(table)) = (config.learned_positions, &model.positions) {
-            let (table, row) = (model.weights(table), &mut self.normed);
+            let row = &mut self.normed;
             row.resize(config.hidden, 0.0);
             for (&position, x) in self.positions.iter().zip(self.x.chunks_exact_mut(config.hidden))
             {
-                table.dequantize_row(model.isa(), position + first, row);
+                table.row(model, position + first, row);
                 x.iter_mut().zip(&*row).for_each(|(x, row)| *x += row);
             }
         }
@@ -373,7 +372,7 @@ impl Session {
         }
         let mut batch = Vec::new();
         let out = if self.logits.is_empty() { &mut self.logits } else { &mut batch };
-        project(model, &self.pool, &model.output, &self.input, out);
+        model.output.forward(model, &self.pool, &self.input, out);
         self.logits.append(&mut batch);
     }
 }

@@ -194,12 +194,12 @@ impl MaskSource for Policy<'_> {
         layer.cut.keep(&self.scores, kept);
     }
 
-    fn predictor(&self, layer: usize, _: usize) -> Option<&Arc<LowRank>> {
-        self.plan.layers[layer].predictor.as_ref()
+    fn predictor(&mut self, layer: usize, _: usize) -> Option<Arc<LowRank>> {
+        self.plan.layers[layer].predictor.clone()
     }
 
-    fn compensation(&self, layer: usize, _: usize) -> Option<&Arc<LowRank>> {
-        self.plan.layers[layer].compensation.as_ref()
+    fn compensation(&mut self, layer: usize, _: usize) -> Option<Arc<LowRank>> {
+        self.plan.layers[layer].compensation.clone()
     }
 
     fn heads(&mut self, layer: usize, _: usize, kept: &mut Vec<u32>) -> Choice {
@@ -265,6 +265,10 @@ fn record(layers: &mut Vec<Vec<u32>>, layer: usize, units: usize, kept: Option<&
 }
 
 impl MaskSource for Recorder<'_> {
+    fn inner(&mut self, token: usize) -> Option<(&mut dyn MaskSource, usize)> {
+        Some((self.source, token))
+    }
+
     fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
         let (choice, units) = (self.source.neurons(layer, token, kept), self.units.0);
         match choice {
@@ -278,14 +282,6 @@ impl MaskSource for Recorder<'_> {
     fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
         self.source.select_neurons(layer, token, values, kept);
         record(&mut self.token(token).neurons, layer, values.len(), Some(kept));
-    }
-
-    fn predictor(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
-        self.source.predictor(layer, token)
-    }
-
-    fn compensation(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
-        self.source.compensation(layer, token)
     }
 
     fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {

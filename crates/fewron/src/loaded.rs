@@ -13,7 +13,7 @@ use fewron_model::chat::{ChatTemplate, Message};
 use fewron_model::gguf::{Gguf, Recipe};
 use fewron_model::hf::HfDirectory;
 use fewron_model::tokenizer::{Tokenizer, TokenizerError};
-use fewron_model::{Model, ModelError, Pool, Session, Source};
+use fewron_model::{LoadOptions, Model, ModelError, Pool, Session, Source};
 
 use crate::cli::{KvType, ModelArgs};
 use crate::store::{self, ModelFile};
@@ -86,7 +86,8 @@ impl Loaded {
             file.name = format!("{} as {dtype}", file.name);
         }
         let mut progress = None;
-        let model = Model::load(source, recipe, &mut |done, parts| {
+        let options = LoadOptions { recipe, ..LoadOptions::default() };
+        let model = Model::load(source, &options, &mut |done, parts| {
             let new = || Progress::late("loading", Unit::Items, parts as u64);
             progress.get_or_insert_with(new).set(done as u64);
         });

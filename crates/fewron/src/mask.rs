@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use fewron_model::{Choice, Logits, LowRank, MaskSource, ModelError, Pool, Session};
+use fewron_model::{Choice, Logits, MaskSource, ModelError, Pool, Session};
 use fewron_sparsity::plan::file::{PlanError, from_bytes};
 use fewron_sparsity::plan::record::{PlanModel, PlanRecord};
 use fewron_sparsity::{Calibration, Plan, Policy, PolicyKind, Scope, Selection};
@@ -178,6 +178,10 @@ pub(crate) fn gate_bytes(loaded: &Loaded) -> usize {
 }
 
 impl MaskSource for Mask<'_> {
+    fn inner(&mut self, token: usize) -> Option<(&mut dyn MaskSource, usize)> {
+        Some((&mut self.policy, token))
+    }
+
     fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
         let choice = self.policy.neurons(layer, token, kept);
         let neurons = self.policy.plan().neurons;
@@ -192,28 +196,5 @@ impl MaskSource for Mask<'_> {
     fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
         self.policy.select_neurons(layer, token, values, kept);
         self.count(layer, kept.len(), values.len());
-    }
-
-    fn predictor(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
-        self.policy.predictor(layer, token)
-    }
-
-    fn compensation(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
-        self.policy.compensation(layer, token)
-    }
-
-    fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
-        self.policy.heads(layer, token, kept)
-    }
-
-    fn select_heads(
-        &mut self,
-        layer: usize,
-        token: usize,
-        outputs: &[f32],
-        heads: usize,
-        kept: &mut Vec<u32>,
-    ) {
-        self.policy.select_heads(layer, token, outputs, heads, kept);
     }
 }

@@ -75,10 +75,7 @@ impl Calibrator<'_> {
     }
 
     /// The cost of a plan, and the share of each layer's neurons that it switched off.
-    pub(super) fn held_out(
-        &mut self,
-        plan: &Plan,
-    ) -> Result<(HeldOut, Vec<f32>), CalibrateError> {
+    pub(super) fn held_out(&mut self, plan: &Plan) -> Result<(HeldOut, Vec<f32>), CalibrateError> {
         let dense = self.dense_finals()?;
         let mut sums = Sums::default();
         let (mut kept, mut masked) = (vec![0; plan.layers.len()], 0);

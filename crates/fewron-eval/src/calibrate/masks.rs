@@ -20,6 +20,10 @@ impl<'a> Behind<'a> {
 }
 
 impl MaskSource for Behind<'_> {
+    fn inner(&mut self, token: usize) -> Option<(&mut dyn MaskSource, usize)> {
+        (token >= self.dense).then_some((&mut self.policy, token))
+    }
+
     fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
         if token < self.dense {
             return Choice::Dense;
@@ -36,21 +40,6 @@ impl MaskSource for Behind<'_> {
     fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
         self.policy.select_neurons(layer, token, values, kept);
         self.kept[layer] += kept.len() as u64;
-    }
-
-    fn predictor(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
-        self.policy.predictor(layer, token).filter(|_| token >= self.dense)
-    }
-
-    fn compensation(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
-        self.policy.compensation(layer, token).filter(|_| token >= self.dense)
-    }
-
-    fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
-        match token < self.dense {
-            true => Choice::Dense,
-            false => self.policy.heads(layer, token, kept),
-        }
     }
 }
 
@@ -107,8 +96,8 @@ impl MaskSource for Shadow<'_> {
         kept.extend(0..values.len() as u32);
     }
 
-    fn predictor(&self, _: usize, token: usize) -> Option<&Arc<LowRank>> {
-        self.layer.predictor.as_ref().filter(|_| token >= self.dense)
+    fn predictor(&mut self, _: usize, token: usize) -> Option<Arc<LowRank>> {
+        self.layer.predictor.clone().filter(|_| token >= self.dense)
     }
 }
 

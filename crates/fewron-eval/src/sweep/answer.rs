@@ -3,9 +3,8 @@
 use super::Text;
 use fewron_kernels::{kl_divergence, log_sum_exp};
 use fewron_model::sampler::argmax;
-use fewron_model::{Choice, KvCache, Logits, LowRank, MaskSource, ModelError, Session, Trace};
+use fewron_model::{KvCache, Logits, MaskSource, ModelError, Session, Trace};
 use fewron_sparsity::{Attribution, Scores};
-use std::sync::Arc;
 
 /// A dense greedy answer with everything the masks are judged by.
 pub struct Dense {
@@ -89,56 +88,10 @@ struct Joined<'a> {
     len: usize,
 }
 
-impl Joined<'_> {
-    /// A text's masks and the step of a token.
-    fn text(&mut self, token: usize) -> (&mut dyn MaskSource, usize) {
-        let (masks, first) = &mut self.masks[token / self.len];
-        (&mut **masks, *first + token % self.len)
-    }
-
-    /// The same, to read.
-    fn text_ref(&self, token: usize) -> (&dyn MaskSource, usize) {
-        let (masks, first) = &self.masks[token / self.len];
-        (&**masks, *first + token % self.len)
-    }
-}
-
 impl MaskSource for Joined<'_> {
-    fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
-        let (masks, step) = self.text(token);
-        masks.neurons(layer, step, kept)
-    }
-
-    fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
-        let (masks, step) = self.text(token);
-        masks.select_neurons(layer, step, values, kept);
-    }
-
-    fn predictor(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
-        let (masks, step) = self.text_ref(token);
-        masks.predictor(layer, step)
-    }
-
-    fn compensation(&self, layer: usize, token: usize) -> Option<&Arc<LowRank>> {
-        let (masks, step) = self.text_ref(token);
-        masks.compensation(layer, step)
-    }
-
-    fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
-        let (masks, step) = self.text(token);
-        masks.heads(layer, step, kept)
-    }
-
-    fn select_heads(
-        &mut self,
-        layer: usize,
-        token: usize,
-        outputs: &[f32],
-        heads: usize,
-        kept: &mut Vec<u32>,
-    ) {
-        let (masks, step) = self.text(token);
-        masks.select_heads(layer, step, outputs, heads, kept);
+    fn inner(&mut self, token: usize) -> Option<(&mut dyn MaskSource, usize)> {
+        let (masks, first) = &mut self.masks[token / self.len];
+        Some((&mut **masks, *first + token % self.len))
     }
 }
 

@@ -160,43 +160,27 @@ impl<'a> Joined<'_, 'a> {
 }
 
 impl MaskSource for Joined<'_, '_> {
+    fn inner(&mut self, token: usize) -> Option<(&mut dyn MaskSource, usize)> {
+        let (lane, token) = self.lane(token);
+        Some((lane.mask.as_mut()?.masks(), token))
+    }
+
     fn neurons(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
         let all = self.neurons;
-        let (lane, token) = self.lane(token);
-        let Some(mask) = &mut lane.mask else { return Choice::Dense };
-        let choice = mask.masks().neurons(layer, token, kept);
+        let Some((mask, own)) = self.inner(token) else { return Choice::Dense };
+        let choice = mask.neurons(layer, own, kept);
         match choice {
-            Choice::Dense => lane.active.add(all, all),
-            Choice::Listed => lane.active.add(kept.len(), all),
-            Choice::ByGate | Choice::ByOutput => {}
+            Choice::Dense => self.lane(token).0.active.add(all, all),
+            Choice::Listed => self.lane(token).0.active.add(kept.len(), all),
+            _ => {}
         }
         choice
     }
 
     fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
-        let (lane, token) = self.lane(token);
-        if let Some(mask) = &mut lane.mask {
-            mask.masks().select_neurons(layer, token, values, kept);
-            lane.active.add(kept.len(), values.len());
-        }
-    }
-
-    fn heads(&mut self, layer: usize, token: usize, kept: &mut Vec<u32>) -> Choice {
-        let (lane, token) = self.lane(token);
-        lane.mask.as_mut().map_or(Choice::Dense, |mask| mask.masks().heads(layer, token, kept))
-    }
-
-    fn select_heads(
-        &mut self,
-        layer: usize,
-        token: usize,
-        outputs: &[f32],
-        heads: usize,
-        kept: &mut Vec<u32>,
-    ) {
-        let (lane, token) = self.lane(token);
-        if let Some(mask) = &mut lane.mask {
-            mask.masks().select_heads(layer, token, outputs, heads, kept);
+        if let Some((mask, own)) = self.inner(token) {
+            mask.select_neurons(layer, own, values, kept);
+            self.lane(token).0.active.add(kept.len(), values.len());
         }
     }
 }

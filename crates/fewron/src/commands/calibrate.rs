@@ -22,8 +22,8 @@ use crate::ui::{self, Interrupted, Progress, Unit, show_bytes};
 
 /// Sparsities that `--max-loss` tries.
 const TRIES: [f32; 19] = [
-    0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9,
-    0.95,
+    0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85,
+    0.9, 0.95,
 ];
 
 /// Tokens of calibration text for each input of a compensation, at least.
@@ -40,8 +40,7 @@ pub(crate) fn run(args: &CalibrateArgs, threads: Option<NonZeroUsize>) -> Result
     let progress = |what: &str, done: usize, of: usize| bars.show(what, done, of);
     let model = Arc::clone(&loaded.model);
     let stop = ui::interrupt_flag();
-    let mut calibrator =
-        Calibrator::new(model, pool, &windows, settings.clone(), &progress, stop);
+    let mut calibrator = Calibrator::new(model, pool, &windows, settings.clone(), &progress, stop);
     let made = make(args, &mut calibrator);
     bars.clear();
     let (basis, made, sparsity) = match made {
@@ -50,8 +49,9 @@ pub(crate) fn run(args: &CalibrateArgs, threads: Option<NonZeroUsize>) -> Result
     };
     let record = record(&loaded, &settings, &windows, &basis, &made, sparsity)?;
     let bytes = to_bytes(&made.plan, &record, loaded.model.isa());
-    write_whole(&out, &bytes)
-        .with_context(|| format!("cannot write the plan {}; name another file with --out", out.display()))?;
+    write_whole(&out, &bytes).with_context(|| {
+        format!("cannot write the plan {}; name another file with --out", out.display())
+    })?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&record)?);
     } else {

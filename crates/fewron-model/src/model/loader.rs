@@ -1,0 +1,316 @@
+//! Reading a model's weights out of its files.
+
+use super::weight::{ByInput, Form, Weight};
+use super::{Layer, Mlp};
+use crate::config::{ModelConfig, NormKind, Residual};
+use crate::error::ModelError;
+use crate::gguf::{Recipe, encode};
+use crate::norm::Norm;
+use crate::source::{Source, Tensor};
+use fewron_kernels::{DType, Isa, Matrix, Memory, NeuronMajor, Packed, Pool};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+pub(super) struct Loader<'a> {
+    pub(super) source: &'a Source,
+    pub(super) isa: Isa,
+    pub(super) pool: &'a Pool,
+    /// What float matrices are turned into.
+    pub(super) recipe: Option<Recipe>,
+    /// Whether all matrices of the blocks lie by input.
+    pub(super) by_input: bool,
+    pub(super) tied: bool,
+    pub(super) memory: Memory,
+    pub(super) used: HashSet<String>,
+    /// MLPs so far, with their tensors.
+    pub(super) mlps: Vec<(Vec<Tensor>, Arc<Mlp>)>,
+}
+
+impl Loader<'_> {
+    /// A tensor of a given shape, elements of a row first.
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        let Some(tensor) = self.source.find(name)? else {
+            return Err(ModelError::MissingTensor { tensor: self.source.name_in_files(name) });
+        };
+        if tensor.shape != shape {
+            let (expected, got) = (shape.to_vec(), tensor.shape);
+            let tensor = self.source.name_in_files(name);
+            return Err(ModelError::Shape { tensor, expected, got });
+        }
+        self.used.insert(name.to_owned());
+        Ok(tensor)
+    }
+
+    /// A matrix or vector as it lies in the file.
+    pub(super) fn view(&mut self, name: &str, shape: &[usize]) -> Result<Weight, ModelError> {
+        let tensor = self.tensor(name, shape)?;
+        let (cols, rows) = (shape[0], shape.get(1).copied().unwrap_or(1));
+        let bytes = tensor.bytes.len();
+        Ok(Weight { tensor, rows, cols, bytes, form: Form::File, bias: None })
+    }
+
+    pub(super) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
+        let weight = self.view(name, &[len])?;
+        let mut values = vec![0.0; len];
+        weight.view(self.source).dequantize_row(self.isa, 0, &mut values);
+        Ok(values)
+    }
+
+    /// The bias `name.bias`, if it is wanted.
+    fn bias(
+        &mut self,
+        name: &str,
+        len: usize,
+        wanted: bool,
+    ) -> Result<Option<Vec<f32>>, ModelError> {
+        wanted.then(|| self.vector(&format!("{name}.bias"), len)).transpose()
+    }
+
+    pub(super) fn norm(
+        &mut self,
+        name: &str,
+        len: usize,
+        kind: NormKind,
+    ) -> Result<Norm, ModelError> {
+        let mut weight = self.vector(&format!("{name}.weight"), len)?;
+        Ok(match kind {
+            NormKind::Layer => {
+                Norm::Layer { weight, bias: self.vector(&format!("{name}.bias"), len)? }
+            }
+            NormKind::Rms => {
+                let offset = self.source.norm_offset();
+                weight.iter_mut().for_each(|w| *w += offset);
+                Norm::Rms(weight)
+            }
+        })
+    }
+
+    /// A block's matrix `name.weight` of `rows` outputs and `cols` inputs, and its bias if it has one.
+    fn weight(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        bias: bool,
+    ) -> Result<Weight, ModelError> {
+        let weight = self.biased(name, rows, cols, bias)?;
+        self.block_weight(&format!("{name}.weight"), weight)
+    }
+
+    /// The output head: with its low bits apart where its type allows it.
+    pub(super) fn head(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        bias: bool,
+    ) -> Result<Weight, ModelError> {
+        let split = |isa, pool: &Pool, memory: &mut Memory, matrix: &Matrix| {
+            Packed::split(isa, pool, memory, matrix)
+                .unwrap_or_else(|| Packed::new(isa, pool, memory, matrix))
+        };
+        let weight = self.biased(name, rows, cols, bias)?;
+        self.packed(&format!("{name}.weight"), weight, split)
+    }
+
+    /// A matrix as it lies in the file, and its bias if it has one.
+    fn biased(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        bias: bool,
+    ) -> Result<Weight, ModelError> {
+        let weight = self.view(&format!("{name}.weight"), &[cols, rows])?;
+        let bias = self.bias(name, rows, bias)?;
+        Ok(Weight { bias: bias.map(Arc::from), ..weight })
+    }
+
+    /// The bytes of a float matrix in the type that the recipe has for it.
+    fn encoded(&self, name: &str, weight: &Weight) -> Result<Option<(DType, Vec<u8>)>, ModelError> {
+        let Some(recipe) = self.recipe.filter(|_| !weight.tensor.dtype.is_quantized()) else {
+            return Ok(None);
+        };
+        let dtype = recipe.matrix(name, weight.cols, self.tied);
+        if !dtype.is_quantized() {
+            return Ok(None);
+        }
+        let row_bytes = dtype.row_bytes(weight.cols).unwrap_or_default();
+        let mut bytes = vec![0; weight.rows * row_bytes];
+        let matrix = weight.view(self.source);
+        encode(self.pool, &matrix, 0, dtype, &mut bytes).map_err(|(row, problem)| {
+            let tensor = self.source.name_in_files(name);
+            ModelError::Encode { tensor, row, problem: problem.to_string() }
+        })?;
+        Ok(Some((dtype, bytes)))
+    }
+
+    /// A matrix of a block: quantised ones are packed, or all lie by input.
+    fn block_weight(&mut self, name: &str, weight: Weight) -> Result<Weight, ModelError> {
+        if !self.by_input {
+            return self.packed(name, weight, Packed::new);
+        }
+        let (weights, bytes) = self.transposed(name, &weight)?;
+        Ok(Weight { bytes, form: Form::ByInput(Arc::new(weights)), ..weight })
+    }
+
+    /// Packs a quantised matrix.
+    fn packed(
+        &mut self,
+        name: &str,
+        mut weight: Weight,
+        pack: impl FnOnce(Isa, &Pool, &mut Memory, &Matrix) -> Packed,
+    ) -> Result<Weight, ModelError> {
+        let encoded = self.encoded(name, &weight)?;
+        let matrix = match &encoded {
+            Some((dtype, bytes)) => {
+                weight.bytes = bytes.len();
+                Matrix::new(*dtype, weight.rows, weight.cols, bytes).expect("whole rows")
+            }
+            None if weight.tensor.dtype.is_quantized() => weight.view(self.source),
+            None => return Ok(weight),
+        };
+        weight.form = Form::Packed(Arc::new(pack(self.isa, self.pool, &mut self.memory, &matrix)));
+        self.source.release(weight.tensor.file, weight.tensor.bytes.clone());
+        Ok(weight)
+    }
+
+    /// A matrix by its inputs, and its bytes as products read it.
+    fn transposed(
+        &mut self,
+        name: &str,
+        weight: &Weight,
+    ) -> Result<(NeuronMajor, usize), ModelError> {
+        let encoded = self.encoded(name, weight)?;
+        let (matrix, bytes) = match &encoded {
+            Some((dtype, bytes)) => {
+                let matrix = Matrix::new(*dtype, weight.rows, weight.cols, bytes);
+                (matrix.expect("whole rows"), bytes.len())
+            }
+            None => (weight.view(self.source), weight.bytes),
+        };
+        let weights = NeuronMajor::new(self.isa, self.pool, &mut self.memory, &matrix);
+        self.source.release(weight.tensor.file, weight.tensor.bytes.clone());
+        Ok((weights, bytes))
+    }
+
+    /// A matrix whose inputs may be off, of `rows` outputs and `cols` inputs.
+    fn by_input(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        bias: bool,
+    ) -> Result<ByInput, ModelError> {
+        let weight = self.view(&format!("{name}.weight"), &[cols, rows])?;
+        let (weights, bytes) = self.transposed(&format!("{name}.weight"), &weight)?;
+        let bias = self.bias(name, rows, bias)?;
+        Ok(ByInput { weights, bias, bytes })
+    }
+
+    /// The query, key and value projections: three matrices, or rows of one.
+    fn qkv(&mut self, block: &str, config: &ModelConfig) -> Result<[Weight; 3], ModelError> {
+        let (hidden, bias) = (config.hidden, config.biases.qkv);
+        let rows = [config.query_width(), config.kv_width(), config.kv_width()];
+        let fused = format!("{block}.attn_qkv");
+        if self.source.find(&format!("{fused}.weight"))?.is_none() {
+            let [q, k, v] = ["attn_q", "attn_k", "attn_v"].map(|part| format!("{block}.{part}"));
+            return Ok([
+                self.weight(&q, rows[0], hidden, bias)?,
+                self.weight(&k, rows[1], hidden, bias)?,
+                self.weight(&v, rows[2], hidden, bias)?,
+            ]);
+        }
+        let all = rows.iter().sum();
+        let tensor = self.tensor(&format!("{fused}.weight"), &[hidden, all])?;
+        let biases = self.bias(&fused, all, bias)?;
+        let row_bytes = tensor.bytes.len() / all;
+        let mut first = 0;
+        let parts = rows.map(|rows| {
+            let start = tensor.bytes.start + first * row_bytes;
+            let bytes = start..start + rows * row_bytes;
+            let part = Tensor { shape: vec![hidden, rows], bytes, ..tensor.clone() };
+            let bias = biases.as_ref().map(|all| Arc::from(&all[first..first + rows]));
+            first += rows;
+            Weight {
+                bytes: part.bytes.len(),
+                tensor: part,
+                rows,
+                cols: hidden,
+                form: Form::File,
+                bias,
+            }
+        });
+        let [q, k, v] = parts.map(|part| self.block_weight(&fused, part));
+        Ok([q?, k?, v?])
+    }
+
+    /// A block's MLP; the one of an earlier block if their weights are the same (MobiLlama).
+    fn mlp(&mut self, block: &str, config: &ModelConfig) -> Result<Arc<Mlp>, ModelError> {
+        let (hidden, neurons, bias) = (config.hidden, config.intermediate, config.biases.mlp);
+        let [gate, up, down] = ["gate", "up", "down"].map(|part| format!("{block}.ffn_{part}"));
+        let mut tensors = vec![
+            self.tensor(&format!("{up}.weight"), &[hidden, neurons])?,
+            self.tensor(&format!("{down}.weight"), &[neurons, hidden])?,
+        ];
+        if config.gated {
+            tensors.push(self.tensor(&format!("{gate}.weight"), &[hidden, neurons])?);
+        }
+        let source = self.source;
+        let bytes = |tensor: &Tensor| &source.bytes(tensor.file)[tensor.bytes.clone()];
+        let same = |a: &Tensor, b: &Tensor| a.dtype == b.dtype && bytes(a) == bytes(b);
+        let known = |(earlier, _): &&(Vec<Tensor>, Arc<Mlp>)| {
+            !bias && earlier.iter().zip(&tensors).all(|(a, b)| same(a, b))
+        };
+        if let Some((_, mlp)) = self.mlps.iter().find(known) {
+            return Ok(Arc::clone(mlp));
+        }
+        let gate = config.gated.then(|| self.weight(&gate, neurons, hidden, bias)).transpose()?;
+        let mlp = Arc::new(Mlp {
+            gate_proj: gate,
+            up_proj: self.weight(&up, neurons, hidden, bias)?,
+            down_proj: self.by_input(&down, hidden, neurons, bias)?,
+        });
+        self.mlps.push((tensors, Arc::clone(&mlp)));
+        Ok(mlp)
+    }
+
+    pub(super) fn layer(
+        &mut self,
+        index: usize,
+        rope: usize,
+        config: &ModelConfig,
+    ) -> Result<Layer, ModelError> {
+        let block = format!("blk.{index}");
+        let name = |part: &str| format!("{block}.{part}");
+        let (hidden, norm) = (config.hidden, config.norm);
+        let o_bias = config.biases.attention_output;
+        let o_proj = self.by_input(&name("attn_output"), hidden, config.query_width(), o_bias)?;
+        let mut optional = |wanted: bool, part: &str, len: usize| {
+            wanted.then(|| self.norm(&name(part), len, norm)).transpose()
+        };
+        let sequential = config.residual == Residual::Sequential;
+        let (q_norm, k_norm) = (
+            optional(config.qk_norm, "attn_q_norm", config.head_dim)?,
+            optional(config.qk_norm, "attn_k_norm", config.head_dim)?,
+        );
+        let attn_post_norm = optional(config.post_norm, "post_attention_norm", hidden)?;
+        let mlp_post_norm = optional(config.post_norm, "post_ffw_norm", hidden)?;
+        let mlp_norm = optional(sequential, "ffn_norm", hidden)?;
+        let [q_proj, k_proj, v_proj] = self.qkv(&block, config)?;
+        Ok(Layer {
+            rope,
+            attn_norm: self.norm(&name("attn_norm"), hidden, norm)?,
+            q_proj,
+            k_proj,
+            v_proj,
+            o_proj,
+            q_norm,
+            k_norm,
+            attn_post_norm,
+            mlp_norm,
+            mlp: self.mlp(&block, config)?,
+            mlp_post_norm,
+        })
+    }
+}
