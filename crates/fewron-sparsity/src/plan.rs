@@ -31,6 +31,10 @@ pub struct LayerPlan {
     pub cut: Cut,
     /// One for each neuron: the gate policy's c_i, the static policy's scores; else empty.
     pub weights: Arc<[f32]>,
+    /// The gate policy's c_i where act(gate_i) is negative; empty where they are the same.
+    pub negative_weights: Arc<[f32]>,
+    /// The second stage.
+    pub outputs: OutputCut,
     /// Scores of the neurons from the MLP's input.
     pub predictor: Option<Arc<LowRank>>,
     /// What is added to the MLP's output for the neurons that are off.
@@ -49,10 +53,22 @@ impl LayerPlan {
     pub fn score(&self, policy: PolicyKind, values: &[f32], scores: &mut Vec<f32>) {
         scores.clear();
         match policy {
-            PolicyKind::Gate => {
+            PolicyKind::Gate if self.negative_weights.is_empty() => {
                 scores.extend(values.iter().zip(&*self.weights).map(|(v, c)| v.abs() * c));
             }
-            PolicyKind::Magnitude => scores.extend(values.iter().map(|v| v.abs())),
+            PolicyKind::Gate => {
+                let weights = self.weights.iter().zip(&*self.negative_weights);
+                let score = |(v, (c, negative)): (&f32, (&f32, &f32))| {
+                    if *v > 0.0 { v * c } else { -v * negative }
+                };
+                scores.extend(values.iter().zip(weights).map(score));
+            }
+            PolicyKind::Magnitude if self.weights.is_empty() => {
+                scores.extend(values.iter().map(|v| v.abs()));
+            }
+            PolicyKind::Magnitude => {
+                scores.extend(values.iter().zip(&*self.weights).map(|(v, c)| v.abs() * c));
+            }
             _ => scores.extend_from_slice(values),
         }
     }
@@ -91,6 +107,32 @@ impl Cut {
             Cut::Above(least) => {
                 let on = scores.iter().zip(0..).filter(|&(&score, _)| score >= least);
                 kept.extend(on.map(|(_, i)| i));
+            }
+        }
+    }
+}
+
+/// A second stage: of the neurons that run, those whose output turns out to be small are off for the
+/// down projection.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OutputCut {
+    /// Least |o_i|·‖W_down,i‖ of a neuron that stays on; 0 for no second stage.
+    pub least: f32,
+    /// ‖W_down,i‖ of each neuron.
+    pub norms: Arc<[f32]>,
+}
+
+impl OutputCut {
+    /// Whether a neuron with this output stays on.
+    pub fn keeps(&self, neuron: u32, output: f32) -> bool {
+        self.norms.get(neuron as usize).is_none_or(|norm| output.abs() * norm >= self.least)
+    }
+
+    /// Sets the outputs of neurons under the limit to 0; `outputs` are those of all neurons.
+    pub fn thin(&self, outputs: &mut [f32]) {
+        for (output, norm) in outputs.iter_mut().zip(&*self.norms) {
+            if output.abs() * norm < self.least {
+                *output = 0.0;
             }
         }
     }
@@ -175,7 +217,7 @@ impl Plan {
     }
 
     /// This plan with another share of neurons off, the same in each layer: its scores stay, what was
-    /// fitted for its own share (compensation) goes.
+    /// fitted for its own share (compensation, second stage) goes.
     ///
     /// # Errors
     /// For thresholds that were not calibrated.
@@ -187,7 +229,10 @@ impl Plan {
             _ => {}
         }
         let mut plan = self.clone();
-        plan.layers.iter_mut().for_each(|layer| layer.compensation = None);
+        for layer in &mut plan.layers {
+            layer.compensation = None;
+            layer.outputs = OutputCut::default();
+        }
         plan.cut_all(selection, ratio);
         Ok(plan)
     }
@@ -225,7 +270,8 @@ impl Plan {
     }
 
     /// Weight bytes that a token reads where `active(layer)` is the share of a layer's neurons that
-    /// run: see [`fewron_model::BytesPerToken`]. Heads that are off spare their rows of the query
+    /// run, where there is a second stage the mean of those that are computed and those whose outputs are
+    /// used: see [`fewron_model::BytesPerToken`]. Heads that are off spare their rows of the query
     /// projection and their columns of the output projection.
     pub fn bytes_per_token(&self, model: &Model, active: impl Fn(usize) -> f64) -> f64 {
         let mut total = (model.bytes_per_token().total() + self.added_bytes()) as f64;

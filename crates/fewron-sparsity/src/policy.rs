@@ -4,7 +4,7 @@ use crate::plan::{Cut, Heads, LayerPlan, Plan};
 use crate::prompt::prompt_scores;
 use crate::selection::{Kept, top_k};
 use fewron_model::{
-    Choice, LayerBytes, Logits, LowRank, MaskSource, ModelConfig, ModelError, Session,
+    Choice, InputSite, LayerBytes, Logits, LowRank, MaskSource, ModelConfig, ModelError, Session,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -192,6 +192,17 @@ impl MaskSource for Policy<'_> {
         let layer = &self.plan.layers[layer];
         layer.score(self.plan.policy, values, &mut self.scores);
         layer.cut.keep(&self.scores, kept);
+    }
+
+    fn thins(&mut self, _: usize) -> bool {
+        self.plan.layers.iter().any(|layer| layer.outputs.least > 0.0)
+    }
+
+    fn thin(&mut self, site: InputSite, layer: usize, _: usize, values: &mut [f32]) {
+        let outputs = &self.plan.layers[layer].outputs;
+        if site == InputSite::Down && outputs.least > 0.0 {
+            outputs.thin(values);
+        }
     }
 
     fn predictor(&mut self, layer: usize, _: usize) -> Option<Arc<LowRank>> {

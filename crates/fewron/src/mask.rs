@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use fewron_model::{Choice, Logits, MaskSource, ModelError, Pool, Session};
+use fewron_model::{Choice, InputSite, Logits, MaskSource, ModelError, Pool, Session};
 use fewron_sparsity::plan::file::{PlanError, from_bytes};
 use fewron_sparsity::plan::record::{PlanModel, PlanRecord};
 use fewron_sparsity::{Calibration, Plan, Policy, PolicyKind, Scope, Selection};
@@ -151,13 +151,16 @@ impl<'a> Mask<'a> {
     /// Takes the share of neurons kept since the last call; `None` if nothing was masked.
     pub(crate) fn take_active(&mut self) -> Option<Active> {
         let (kept, seen) = (&self.kept, &self.seen);
-        let share = |kept: u64, seen: u64| if seen > 0 { kept as f64 / seen as f64 } else { 1.0 };
-        let all: u64 = seen.iter().sum();
-        let layers = kept.iter().zip(seen).map(|(&kept, &seen)| share(kept, seen)).collect();
-        let active = Active { mean: share(kept.iter().sum(), all), layers };
+        let any = seen.iter().any(|&seen| seen > 0);
+        let share = |(&kept, &seen): (&u64, &u64)| match seen {
+            0 => 1.0,
+            seen => kept as f64 / seen as f64,
+        };
+        let layers: Vec<f64> = kept.iter().zip(seen).map(share).collect();
+        let mean = layers.iter().sum::<f64>() / layers.len() as f64;
         self.kept.fill(0);
         self.seen.fill(0);
-        (all > 0).then_some(active)
+        any.then_some(Active { mean, layers })
     }
 
     /// Weight bytes that a token reads with these shares of active neurons.
@@ -191,6 +194,15 @@ impl MaskSource for Mask<'_> {
             _ => {}
         }
         choice
+    }
+
+    fn thin(&mut self, site: InputSite, layer: usize, token: usize, values: &mut [f32]) {
+        self.policy.thin(site, layer, token, values);
+        // The down projection counts beside what was computed: the share is the mean of both.
+        if site == InputSite::Down && self.policy.plan().layers[layer].outputs.least > 0.0 {
+            let on = values.iter().filter(|value| **value != 0.0).count();
+            self.count(layer, on, values.len());
+        }
     }
 
     fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {

@@ -2,13 +2,14 @@
 //!
 //! Metadata: `format` = `fewron.plan`, `format_version`, and `plan`, a [`PlanRecord`] as JSON. Tensors,
 //! each for all layers: `cut.kind` (u8: 0 dense, 1 best, 2 above), `cut.best` (u32), `cut.above` (f32);
-//! where the plan has them `weights` and `frequency` `[layers, intermediate]`, `quantiles`
-//! `[layers, any]`, `heads` `[layers, heads]` (u8, 1 = runs). Maps of low rank, `compensation.L` and
+//! where the plan has them `weights`, `weights.negative` and `frequency` `[layers, intermediate]`,
+//! `quantiles` `[layers, any]`, `outputs.above` (f32) with `outputs.norms` `[layers, intermediate]`,
+//! `heads` `[layers, heads]` (u8, 1 = runs). Maps of low rank, `compensation.L` and
 //! `predictor.L` for layer L: see [`super::maps`].
 
 use super::maps::{read_map, write_map};
 use super::record::{PlanModel, PlanRecord};
-use super::{Cut, Heads, LayerPlan, Plan};
+use super::{Cut, Heads, LayerPlan, OutputCut, Plan};
 use fewron_kernels::Isa;
 use fewron_model::{LowRank, ModelConfig, Pool};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
@@ -92,6 +93,12 @@ pub fn to_bytes(plan: &Plan, record: &PlanRecord, isa: Isa) -> Vec<u8> {
     tensors.add("cut.best".into(), Dtype::U32, vec![layers], best);
     tensors.add("cut.above".into(), Dtype::F32, vec![layers], above);
     tensors.add_rows("weights", plan.layers.iter().map(|l| &*l.weights));
+    tensors.add_rows("weights.negative", plan.layers.iter().map(|l| &*l.negative_weights));
+    if plan.layers.iter().any(|l| l.outputs.least > 0.0) {
+        let least: Vec<f32> = plan.layers.iter().map(|l| l.outputs.least).collect();
+        tensors.add_floats("outputs.above".into(), vec![layers], &least);
+        tensors.add_rows("outputs.norms", plan.layers.iter().map(|l| &*l.outputs.norms));
+    }
     tensors.add_rows("quantiles", plan.layers.iter().map(|l| &*l.quantiles));
     tensors.add_rows("frequency", plan.layers.iter().map(|l| &*l.frequency));
     if plan.layers.iter().any(|l| matches!(l.heads, Heads::Listed(_))) {
@@ -198,6 +205,9 @@ pub fn from_bytes(
     let (neurons, heads) = (config.intermediate, config.heads);
     let cuts = reader.cuts(neurons)?;
     let weights = reader.rows("weights", Some(neurons))?;
+    let negative_weights = reader.rows("weights.negative", Some(neurons))?;
+    let outputs = reader.rows("outputs.above", Some(1))?;
+    let norms = reader.rows("outputs.norms", Some(neurons))?;
     let quantiles = reader.rows("quantiles", None)?;
     let frequency = reader.rows("frequency", Some(neurons))?;
     let heads = reader.heads(heads)?;
@@ -214,6 +224,11 @@ pub fn from_bytes(
         layers.push(LayerPlan {
             cut,
             weights: row(&weights),
+            negative_weights: row(&negative_weights),
+            outputs: OutputCut {
+                least: row(&outputs).first().copied().unwrap_or(0.0),
+                norms: row(&norms),
+            },
             predictor: map("predictor", neurons)?,
             compensation: map("compensation", config.hidden)?,
             heads: heads.as_ref().map_or(Heads::All, |heads| Heads::Listed(heads[index].clone())),

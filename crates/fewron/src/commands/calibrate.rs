@@ -82,6 +82,7 @@ fn settings(args: &CalibrateArgs, loaded: &Loaded) -> Result<Settings> {
         compensation: args.compensation,
         predictor: args.predictor.get(),
         uniform: args.uniform,
+        single_stage: args.single_stage,
         heads: args.heads,
         weighting: args.weighting.map(Into::into),
         traced_tokens: args.traced_tokens.get(),
@@ -228,7 +229,7 @@ pub(crate) fn words(record: &PlanRecord) -> String {
     for compared in &record.compared {
         row(
             &format!("  {}", compared.weighting),
-            format!("KL {:.4} without compensation", compared.kl),
+            format!("KL {:.4} in the comparison of weightings", compared.kl),
         );
     }
     if !record.layers.is_empty() {
