@@ -155,6 +155,7 @@ impl Pass<'_> {
             self.attention(layer, x);
             self.after_heads(layer, x);
             self.mlp_output(layer, x);
+            self.model.release_layer(layer);
         }
         self.observe(Site::ResidFinal, self.model.layers.len(), x);
     }
