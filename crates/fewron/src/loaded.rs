@@ -13,7 +13,7 @@ use fewron_model::chat::{ChatTemplate, Message};
 use fewron_model::gguf::{Gguf, Recipe};
 use fewron_model::hf::HfDirectory;
 use fewron_model::tokenizer::{Tokenizer, TokenizerError};
-use fewron_model::{LoadOptions, Model, ModelError, Pool, Session, Source};
+use fewron_model::{LoadOptions, Model, ModelError, Pool, Residency, Session, Source};
 
 use crate::cli::{KvType, ModelArgs};
 use crate::store::{self, ModelFile};
@@ -49,7 +49,7 @@ impl Loaded {
     /// One line that names the file, what is wrong with it and a way out. A chat template that
     /// cannot be used is an error only where it is needed.
     pub(crate) fn open(model_arg: &str) -> Result<Self> {
-        Self::open_as(model_arg, None)
+        Self::open_as(model_arg, None, None)
     }
 
     /// As [`Self::open`], with what the arguments say about float weights.
@@ -57,10 +57,14 @@ impl Loaded {
     /// # Errors
     /// As [`Self::open`].
     pub(crate) fn from_args(args: &ModelArgs) -> Result<Self> {
-        Self::open_as(&args.name, args.quantize)
+        Self::open_as(&args.name, args.quantize, args.resident_budget_bytes())
     }
 
-    fn open_as(model_arg: &str, quantize: Option<DType>) -> Result<Self> {
+    fn open_as(
+        model_arg: &str,
+        quantize: Option<DType>,
+        budget_bytes: Option<usize>,
+    ) -> Result<Self> {
         let mut file = store::resolve(model_arg)?;
         let source = if file.path.is_dir() {
             let directory = HfDirectory::open(&file.path);
@@ -86,7 +90,8 @@ impl Loaded {
             file.name = format!("{} as {dtype}", file.name);
         }
         let mut progress = None;
-        let options = LoadOptions { recipe, ..LoadOptions::default() };
+        let residency = budget_bytes.map(residency).transpose()?;
+        let options = LoadOptions { recipe, residency, ..LoadOptions::default() };
         let model = Model::load(source, &options, &mut |done, parts| {
             let new = || Progress::late("loading", Unit::Items, parts as u64);
             progress.get_or_insert_with(new).set(done as u64);
@@ -177,6 +182,12 @@ impl Loaded {
     pub(crate) fn sha256(&self) -> Result<String> {
         self.file.sha256().with_context(|| format!("cannot hash {}", self.file.path.display()))
     }
+}
+
+/// A budget for weights in memory; the others go to a file in the cache folder.
+fn residency(budget_bytes: usize) -> Result<Residency> {
+    let directory = store::Home::find()?.folder()?;
+    Ok(Residency { budget_bytes, heat: Vec::new(), gate_stays_hot: true, directory })
 }
 
 /// A problem of the model, with the file that has it; errors of reading a file name it themselves.

@@ -17,6 +17,8 @@ pub(crate) struct Weight {
     /// As products read it.
     pub(super) bytes: usize,
     pub(super) form: Form,
+    /// Whether the pages of a matrix in the file are given back after use.
+    pub(super) released: bool,
     pub(crate) bias: Option<Arc<[f32]>>,
 }
 
@@ -104,6 +106,17 @@ impl Weight {
             Form::File => Ok(Weights::File(self.view(source))),
             Form::Packed(packed) => Ok(Weights::Packed(packed)),
             Form::ByInput(weights) => Err(weights),
+        }
+    }
+
+    /// Gives back the pages that do not stay in memory.
+    pub(super) fn release(&self, source: &Source) {
+        match &self.form {
+            Form::File if self.released => {
+                source.release(self.tensor.file, self.tensor.bytes.clone());
+            }
+            Form::Packed(packed) => packed.release(),
+            Form::File | Form::ByInput(_) => {}
         }
     }
 

@@ -139,6 +139,7 @@ fn measure(
         model: model_record(loaded)?,
         kv_type: args.engine.kv_type.as_str(),
         exact_head: args.engine.exact_head,
+        resident_budget_bytes: args.model.resident_budget_bytes(),
         repetitions: args.repetitions.get(),
         seed: args.seed,
         bandwidth_bytes_s: measured.bandwidth.bytes_s,
