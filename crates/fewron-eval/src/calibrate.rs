@@ -5,6 +5,7 @@
 //! that tokens that need more get more; compensation of low rank, fitted on what the layers before it
 //! really give once they are sparse.
 
+mod answers;
 mod budget;
 mod fit;
 mod held_out;
@@ -13,7 +14,8 @@ mod masks;
 mod predictor;
 mod windows;
 
-pub use windows::{Windows, WindowsError};
+pub use answers::answer;
+pub use windows::{Window, Windows, WindowsError};
 
 use fewron_model::{Model, ModelError, Pool, Session};
 use fewron_sparsity::plan::record::{Compared, HeldOut};
@@ -156,7 +158,7 @@ impl<'a> Calibrator<'a> {
         if policy == PolicyKind::Gate && !self.model.config().gated {
             return Err(PolicyError::NoGate.into());
         }
-        let by_sensitivity = !self.settings.uniform && policy != PolicyKind::Prompt;
+        let by_sensitivity = !self.settings.uniform && !matches!(policy, PolicyKind::Prompt | PolicyKind::Input);
         let scored = matches!(policy, PolicyKind::Gate | PolicyKind::Static);
         let needed = by_sensitivity || scored || self.settings.heads;
         let importance = if needed { Some(self.importance()?) } else { None };
@@ -173,7 +175,7 @@ impl<'a> Calibrator<'a> {
             PolicyKind::Gate => self.choose_weighting(&mut basis, sparsity)?,
             PolicyKind::Static => basis.rank_by_attribution(),
             PolicyKind::Predict => self.train_predictors(&mut basis.plan)?,
-            PolicyKind::Prompt | PolicyKind::Magnitude => {}
+            PolicyKind::Prompt | PolicyKind::Input | PolicyKind::Magnitude => {}
         }
         Ok(basis)
     }

@@ -6,6 +6,7 @@ mod weight;
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::mask::InputSite;
 use crate::gguf::{Gguf, Recipe};
 use crate::norm::Norm;
 use crate::rope::{Rope, RopeKind};
@@ -323,6 +324,31 @@ impl Model {
             up: l.mlp.up_proj.len_bytes(),
             down: l.mlp.down_proj.bytes,
         }
+    }
+
+    /// Bytes of the matrices that read an input of a layer.
+    pub fn site_bytes(&self, layer: usize, site: InputSite) -> usize {
+        let bytes = self.layer_bytes(layer);
+        match site {
+            InputSite::Attention => bytes.query + bytes.key_value,
+            InputSite::AttentionOutput => bytes.output,
+            InputSite::Mlp => bytes.gate + bytes.up,
+            InputSite::Down => bytes.down,
+        }
+    }
+
+    /// ‖W[:, j]‖₂ of each channel of an input of a layer, over all matrices that read it.
+    pub fn channel_norms(&self, layer: usize, site: InputSite) -> Vec<f32> {
+        let l = &self.layers[layer];
+        let weights: Vec<&Weight> = match site {
+            InputSite::Attention => vec![&l.q_proj, &l.k_proj, &l.v_proj],
+            InputSite::Mlp => l.mlp.gate_proj.iter().chain([&l.mlp.up_proj]).collect(),
+            InputSite::AttentionOutput => return l.o_proj.weights.row_norms(self.isa),
+            InputSite::Down => return l.mlp.down_proj.weights.row_norms(self.isa),
+        };
+        let mut squares = Vec::new();
+        weights.iter().for_each(|weight| weight.add_channel_squares(self, &mut squares));
+        squares.iter().map(|square| square.sqrt()).collect()
     }
 
     /// The down projection of a layer, by neuron.

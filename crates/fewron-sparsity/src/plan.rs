@@ -8,7 +8,7 @@ use crate::calibration::Calibration;
 use crate::policy::PolicyKind;
 use crate::selection::{Selection, kept_count, top_k};
 use crate::{Scope, selection::quantile};
-use fewron_model::{LowRank, Model, ModelConfig};
+use fewron_model::{InputSite, LowRank, Model, ModelConfig};
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -33,8 +33,10 @@ pub struct LayerPlan {
     pub weights: Arc<[f32]>,
     /// The gate policy's c_i where act(gate_i) is negative; empty where they are the same.
     pub negative_weights: Arc<[f32]>,
-    /// The second stage.
-    pub outputs: OutputCut,
+    /// Channels that are left out of the inputs of the layer's matrices, by [`InputSite::ALL`]. Policy
+    /// `gate` has the last one alone, its second stage: neurons whose output turns out to be small are off
+    /// for the down projection.
+    pub inputs: [InputCut; 4],
     /// Scores of the neurons from the MLP's input.
     pub predictor: Option<Arc<LowRank>>,
     /// What is added to the MLP's output for the neurons that are off.
@@ -49,6 +51,16 @@ pub struct LayerPlan {
 }
 
 impl LayerPlan {
+    /// The cut of an input.
+    pub fn input(&self, site: InputSite) -> &InputCut {
+        &self.inputs[site as usize]
+    }
+
+    /// The same, to change.
+    pub fn input_mut(&mut self, site: InputSite) -> &mut InputCut {
+        &mut self.inputs[site as usize]
+    }
+
     /// Scores of the neurons from what the policy sees of them: act(gate), predicted scores, or outputs.
     pub fn score(&self, policy: PolicyKind, values: &[f32], scores: &mut Vec<f32>) {
         scores.clear();
@@ -112,27 +124,31 @@ impl Cut {
     }
 }
 
-/// A second stage: of the neurons that run, those whose output turns out to be small are off for the
-/// down projection.
+/// Which channels of an input are left out: those whose product with their weights is small.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct OutputCut {
-    /// Least |o_i|·‖W_down,i‖ of a neuron that stays on; 0 for no second stage.
+pub struct InputCut {
+    /// Least |x_j|·‖W[:, j]‖ of a channel that stays (Chen et al., WINA, 2025); 0 leaves all.
     pub least: f32,
-    /// ‖W_down,i‖ of each neuron.
+    /// ‖W[:, j]‖ of each channel.
     pub norms: Arc<[f32]>,
 }
 
-impl OutputCut {
-    /// Whether a neuron with this output stays on.
-    pub fn keeps(&self, neuron: u32, output: f32) -> bool {
-        self.norms.get(neuron as usize).is_none_or(|norm| output.abs() * norm >= self.least)
+impl InputCut {
+    /// Whether anything is left out.
+    pub fn is_some(&self) -> bool {
+        self.least > 0.0
     }
 
-    /// Sets the outputs of neurons under the limit to 0; `outputs` are those of all neurons.
-    pub fn thin(&self, outputs: &mut [f32]) {
-        for (output, norm) in outputs.iter_mut().zip(&*self.norms) {
-            if output.abs() * norm < self.least {
-                *output = 0.0;
+    /// Whether a channel with this value stays.
+    pub fn keeps(&self, channel: usize, value: f32) -> bool {
+        self.norms.get(channel).is_none_or(|norm| value.abs() * norm >= self.least)
+    }
+
+    /// Sets the channels under the limit to 0; `values` are those of all channels.
+    pub fn thin(&self, values: &mut [f32]) {
+        for (value, norm) in values.iter_mut().zip(&*self.norms) {
+            if value.abs() * norm < self.least {
+                *value = 0.0;
             }
         }
     }
@@ -231,7 +247,7 @@ impl Plan {
         let mut plan = self.clone();
         for layer in &mut plan.layers {
             layer.compensation = None;
-            layer.outputs = OutputCut::default();
+            layer.inputs = Default::default();
         }
         plan.cut_all(selection, ratio);
         Ok(plan)
@@ -253,7 +269,7 @@ impl Plan {
             let missing = match self.policy {
                 PolicyKind::Gate | PolicyKind::Static => layer.weights.is_empty(),
                 PolicyKind::Predict => layer.predictor.is_none(),
-                PolicyKind::Prompt | PolicyKind::Magnitude => false,
+                PolicyKind::Prompt | PolicyKind::Magnitude | PolicyKind::Input => false,
             };
             if missing {
                 let what = format!("layer {index} of a plan for policy {}", self.policy);
@@ -277,7 +293,7 @@ impl Plan {
         let mut total = (model.bytes_per_token().total() + self.added_bytes()) as f64;
         for (index, layer) in self.layers.iter().enumerate() {
             let bytes = model.layer_bytes(index);
-            if layer.cut != Cut::Dense {
+            if layer.cut != Cut::Dense || self.policy == PolicyKind::Input {
                 total -= self.policy.spared_bytes(&bytes, active(index));
             }
             if let Heads::Listed(on) = &layer.heads {
@@ -298,7 +314,7 @@ fn check(
 ) -> Result<(), PolicyError> {
     match (policy, selection) {
         (_, Selection::Global) => Err(PolicyError::Global),
-        (PolicyKind::Predict | PolicyKind::Static, _) => Err(PolicyError::NeedsPlan(policy)),
+        (PolicyKind::Predict | PolicyKind::Static | PolicyKind::Input, _) => Err(PolicyError::NeedsPlan(policy)),
         (PolicyKind::Gate, _) if !config.gated => Err(PolicyError::NoGate),
         (PolicyKind::Gate | PolicyKind::Prompt, _) if scope.has_heads() => {
             Err(PolicyError::Heads(policy))

@@ -1,13 +1,13 @@
 //! Fitting a plan layer by layer, each on what the sparse layers before it give.
 
-use super::masks::{Behind, SeenMlp, Shadow};
+use super::masks::{Behind, SeenInputs, SeenMlp, Shadow};
 use super::windows::Window;
 use super::{CalibrateError, Calibrator};
 use fewron_kernels::Activations;
-use fewron_model::LowRank;
+use fewron_model::{InputSite, LowRank};
 use fewron_sparsity::ridge::Regression;
 use fewron_sparsity::selection::{kept_count, quantile};
-use fewron_sparsity::{Cut, OutputCut, Plan, Policy, PolicyKind, Selection};
+use fewron_sparsity::{Cut, InputCut, Plan, Policy, PolicyKind, Selection};
 use std::sync::Arc;
 
 /// One window in this many gives scores for a threshold.
@@ -50,8 +50,10 @@ impl Calibrator<'_> {
         for (layer, &ratio) in ratios.iter().enumerate() {
             self.step("fitting layers", layer, ratios.len())?;
             let l = &mut plan.layers[layer];
-            (l.compensation, l.cut, l.outputs) = (None, Cut::Dense, OutputCut::default());
-            if ratio > 0.0 {
+            (l.compensation, l.cut, l.inputs) = (None, Cut::Dense, Default::default());
+            if ratio > 0.0 && plan.policy == PolicyKind::Input {
+                self.cut_inputs(plan, layer, ratio, &texts);
+            } else if ratio > 0.0 {
                 self.cut_layer(plan, layer, ratio, &texts);
                 self.fit_layer(plan, layer, &mut texts)?;
             }
@@ -64,9 +66,10 @@ impl Calibrator<'_> {
     }
 
     /// Whether a plan gets a compensation. Policy `prompt` keeps other neurons for every request: there is
-    /// nothing to fit beforehand.
+    /// nothing to fit beforehand. Policy `input` switches no neurons off.
     fn compensates(&self, plan: &Plan) -> bool {
-        self.settings.compensation > 0 && plan.policy != PolicyKind::Prompt
+        self.settings.compensation > 0
+            && !matches!(plan.policy, PolicyKind::Prompt | PolicyKind::Input)
     }
 
     /// Sets a layer's cut from some texts.
@@ -97,7 +100,26 @@ impl Calibrator<'_> {
                 .collect();
             sizes.sort_unstable_by(f32::total_cmp);
             let least = quantile(&sizes, ratio + stages).max(0.0);
-            plan.layers[layer].outputs = OutputCut { least, norms: norms.into() };
+            *plan.layers[layer].input_mut(InputSite::Down) =
+                InputCut { least, norms: norms.into() };
+        }
+    }
+
+    /// Sets the thresholds of a layer's inputs from some texts, the same share of channels at each.
+    fn cut_inputs(&mut self, plan: &mut Plan, layer: usize, ratio: f32, texts: &[Text]) {
+        let mut seen = SeenInputs::default();
+        for text in texts.iter().step_by(SCORED_EVERY) {
+            seen.dense = text.window.dense;
+            self.session.block(layer, &mut text.sparse.clone(), Some(&mut seen), None);
+        }
+        for (site, values) in InputSite::ALL.into_iter().zip(seen.values) {
+            let norms = self.model.channel_norms(layer, site);
+            let rows = values.chunks_exact(norms.len());
+            let sizes = rows.flat_map(|row| row.iter().zip(&norms).map(|(x, norm)| x.abs() * norm));
+            let mut sizes: Vec<f32> = sizes.collect();
+            sizes.sort_unstable_by(f32::total_cmp);
+            let least = quantile(&sizes, ratio).max(0.0);
+            *plan.layers[layer].input_mut(site) = InputCut { least, norms: norms.into() };
         }
     }
 
@@ -140,7 +162,7 @@ impl Calibrator<'_> {
             for (row, kept) in outputs.chunks_exact_mut(plan.neurons).zip(kept) {
                 for &neuron in kept {
                     let output = &mut row[neuron as usize];
-                    if plan.layers[layer].outputs.keeps(neuron, *output) {
+                    if plan.layers[layer].input(InputSite::Down).keeps(neuron as usize, *output) {
                         counts[neuron as usize] += 1;
                         *output = 0.0;
                     }

@@ -36,6 +36,7 @@ impl MaskSource for Behind<'_> {
         }
         let choice = self.policy.neurons(layer, token, kept);
         match choice {
+            Choice::Dense if self.policy.plan().policy == PolicyKind::Input => {}
             Choice::Dense => self.count(layer, self.policy.plan().neurons),
             Choice::Listed => self.count(layer, kept.len()),
             _ => {}
@@ -51,8 +52,9 @@ impl MaskSource for Behind<'_> {
     fn thin(&mut self, site: InputSite, layer: usize, token: usize, values: &mut [f32]) {
         if token >= self.dense {
             self.policy.thin(site, layer, token, values);
-            if site == InputSite::Down && self.policy.plan().layers[layer].outputs.least > 0.0 {
-                self.count(layer, values.iter().filter(|value| **value != 0.0).count());
+            if self.policy.plan().layers[layer].input(site).is_some() {
+                self.kept[layer] += values.iter().filter(|value| **value != 0.0).count() as u64;
+                self.seen[layer] += values.len() as u64;
             }
         }
     }
@@ -98,6 +100,7 @@ impl MaskSource for Shadow<'_> {
             PolicyKind::Gate => Choice::ByGate,
             PolicyKind::Predict => Choice::ByPrediction,
             PolicyKind::Magnitude => Choice::ByOutput,
+            PolicyKind::Input => Choice::Dense,
             PolicyKind::Static | PolicyKind::Prompt => {
                 let weights = Arc::clone(&self.layer.weights);
                 self.keep(token, &weights);
@@ -113,6 +116,24 @@ impl MaskSource for Shadow<'_> {
 
     fn predictor(&mut self, _: usize, token: usize) -> Option<Arc<LowRank>> {
         self.layer.predictor.clone().filter(|_| token >= self.dense)
+    }
+}
+
+/// Looks at the inputs of a layer's matrices.
+#[derive(Default)]
+pub(super) struct SeenInputs {
+    pub(super) dense: usize,
+    /// Values of all sparse tokens, by site.
+    pub(super) values: [Vec<f32>; 4],
+}
+
+impl MaskSource for SeenInputs {
+    fn thins(&mut self, token: usize) -> bool {
+        token >= self.dense
+    }
+
+    fn thin(&mut self, site: InputSite, _: usize, _: usize, values: &mut [f32]) {
+        self.values[site as usize].extend_from_slice(values);
     }
 }
 

@@ -100,6 +100,24 @@ impl Weight {
         }
     }
 
+    /// Adds the squares of each column's weights to `squares`, `[cols]`; an empty list is zeros.
+    pub(super) fn add_channel_squares(&self, model: &Model, squares: &mut Vec<f32>) {
+        squares.resize(self.cols, 0.0);
+        match self.by_row(&model.source) {
+            Ok(weights) => {
+                let mut row = vec![0.0; self.cols];
+                for index in 0..self.rows {
+                    weights.dequantize_row(model.isa, index, &mut row);
+                    squares.iter_mut().zip(&row).for_each(|(sum, w)| *sum += w * w);
+                }
+            }
+            Err(weights) => {
+                let norms = weights.row_norms(model.isa);
+                squares.iter_mut().zip(norms).for_each(|(sum, norm)| *sum += norm * norm);
+            }
+        }
+    }
+
     /// The matrix by row, or else by input.
     fn by_row<'a>(&'a self, source: &'a Source) -> Result<Weights<'a>, &'a NeuronMajor> {
         match &self.form {

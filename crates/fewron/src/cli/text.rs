@@ -1,6 +1,6 @@
 //! Arguments of the commands that write or read text: generate, chat, score.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -105,6 +105,11 @@ impl MaskArgs {
             Policy::Dense => 0.0,
             _ => self.sparsity.unwrap_or(0.5),
         }
+    }
+
+    /// The plan file, if one is given.
+    pub(crate) fn plans(&self) -> Vec<&Path> {
+        self.plan.iter().map(PathBuf::as_path).collect()
     }
 
     /// Refuses a ratio that the dense policy would ignore.

@@ -2,7 +2,7 @@
 
 use std::io::{Write, stdout};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -26,7 +26,8 @@ use crate::ui::{self, Progress, Unit};
 
 pub(crate) fn run(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.check()?;
-    let loaded = Loaded::from_args(&args.model)?;
+    let plans: Vec<&Path> = args.plan.iter().map(PathBuf::as_path).collect();
+    let loaded = Loaded::for_plans(&args.model, &plans)?;
     ensure!(
         !args.vs_llama_cpp || loaded.model.source().gguf().is_some(),
         "{} is a Hugging Face directory, and llama.cpp reads GGUF files; write one first with `fewron \

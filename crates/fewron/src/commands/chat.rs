@@ -28,7 +28,7 @@ Ctrl-C stops an answer.";
 pub(crate) fn run(args: &ChatArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.mask.check()?;
     let sampler = sampler(&args.sampling)?;
-    let loaded = Loaded::from_args(&args.model)?;
+    let loaded = Loaded::for_plans(&args.model, &args.mask.plans())?;
     let pool = loaded::pool(threads);
     let masking = Masking::new(&args.mask, &loaded, &pool)?;
     let mask = masking.as_ref().map(Masking::mask);
