@@ -158,7 +158,8 @@ impl<'a> Calibrator<'a> {
         if policy == PolicyKind::Gate && !self.model.config().gated {
             return Err(PolicyError::NoGate.into());
         }
-        let by_sensitivity = !self.settings.uniform && !matches!(policy, PolicyKind::Prompt | PolicyKind::Input);
+        let by_sensitivity =
+            !self.settings.uniform && !matches!(policy, PolicyKind::Prompt | PolicyKind::Input);
         let scored = matches!(policy, PolicyKind::Gate | PolicyKind::Static);
         let needed = by_sensitivity || scored || self.settings.heads;
         let importance = if needed { Some(self.importance()?) } else { None };

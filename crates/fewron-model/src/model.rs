@@ -6,8 +6,8 @@ mod weight;
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
-use crate::mask::InputSite;
 use crate::gguf::{Gguf, Recipe};
+use crate::mask::InputSite;
 use crate::norm::Norm;
 use crate::rope::{Rope, RopeKind};
 use crate::source::Source;

@@ -314,7 +314,9 @@ fn check(
 ) -> Result<(), PolicyError> {
     match (policy, selection) {
         (_, Selection::Global) => Err(PolicyError::Global),
-        (PolicyKind::Predict | PolicyKind::Static | PolicyKind::Input, _) => Err(PolicyError::NeedsPlan(policy)),
+        (PolicyKind::Predict | PolicyKind::Static | PolicyKind::Input, _) => {
+            Err(PolicyError::NeedsPlan(policy))
+        }
         (PolicyKind::Gate, _) if !config.gated => Err(PolicyError::NoGate),
         (PolicyKind::Gate | PolicyKind::Prompt, _) if scope.has_heads() => {
             Err(PolicyError::Heads(policy))

@@ -76,7 +76,11 @@ impl Loaded {
         let heat = wishes.into_iter().next().map(|wishes| wishes.heat).unwrap_or_default();
         let budget = args.resident_budget_bytes();
         let residency = budget.map(|bytes| residency(bytes, heat)).transpose()?;
-        Self::open_with(file, args.quantize, LoadOptions { residency, by_input, ..LoadOptions::default() })
+        Self::open_with(
+            file,
+            args.quantize,
+            LoadOptions { residency, by_input, ..LoadOptions::default() },
+        )
     }
 
     fn open_with(

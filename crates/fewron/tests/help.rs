@@ -5,7 +5,7 @@ mod support;
 
 use support::fewron;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "pull",
     "models",
     "inspect",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 15] = [
     "sweep",
     "eval",
     "attribute",
+    "calibrate",
     "bench",
     "quantize",
     "convert",

@@ -5,7 +5,9 @@ use fewron_kernels::Isa;
 use fewron_model::{InputSite, Logits, LowRank, MaskSource, Pool, Session};
 use fewron_sparsity::plan::file::{PlanError, from_bytes, read_frequency, read_record, to_bytes};
 use fewron_sparsity::plan::record::{CalibrationRecord, PlanModel, PlanRecord};
-use fewron_sparsity::{Cut, Heads, InputCut, LayerPlan, Plan, Policy, PolicyKind, Recorder, Replay};
+use fewron_sparsity::{
+    Cut, Heads, InputCut, LayerPlan, Plan, Policy, PolicyKind, Recorder, Replay,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;

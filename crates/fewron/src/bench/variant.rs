@@ -44,7 +44,11 @@ impl<'a> Variant<'a> {
 
     /// A plan, or a policy at a ratio.
     pub(crate) fn masking(masking: &'a Masking) -> Self {
-        Self { name: masking.label.clone(), mask: VariantMask::Policy(masking.mask()) }
+        let name = match &masking.record {
+            Some(_) => masking.label.clone(),
+            None => masking.label.replacen('@', "-", 1),
+        };
+        Self { name, mask: VariantMask::Policy(masking.mask()) }
     }
 
     /// The mask of a token that is decoded, counted from 0.

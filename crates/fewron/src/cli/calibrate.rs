@@ -92,6 +92,8 @@ pub(crate) enum LossMetric {
 pub(crate) enum Weighting {
     /// Expected size of what a neuron adds
     Magnitude,
+    /// The same in the mean square
+    Rms,
     /// Fisher information of its gate
     Fisher,
     /// Corrected attribution
@@ -102,6 +104,7 @@ impl From<Weighting> for fewron_sparsity::Weighting {
     fn from(weighting: Weighting) -> Self {
         match weighting {
             Weighting::Magnitude => Self::Magnitude,
+            Weighting::Rms => Self::Rms,
             Weighting::Fisher => Self::Fisher,
             Weighting::Attribution => Self::Attribution,
         }

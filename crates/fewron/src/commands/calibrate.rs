@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use comfy_table::{Table, presets};
-use fewron_eval::calibrate::{
-    Basis, CalibrateError, Calibrator, Made, Settings, Windows, answer,
-};
+use fewron_eval::calibrate::{Basis, CalibrateError, Calibrator, Made, Settings, Windows, answer};
 use fewron_eval::data::Dataset;
 use fewron_model::Pool;
 use fewron_sparsity::PolicyKind;

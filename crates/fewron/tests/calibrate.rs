@@ -1,0 +1,102 @@
+//! `fewron calibrate`, and plans in the commands that take them.
+
+#[allow(dead_code, unreachable_pub)]
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use support::fewron;
+
+/// A plan for tiny-llama with few tokens and a low rank.
+fn calibrate(home: &Path, plan: &Path, more: &[&str]) -> support::Run {
+    let mut arguments = vec!["calibrate", "tiny-llama", "--tokens", "1024", "--weighting", "rms"];
+    arguments.extend(["--traced-tokens", "64", "--compensation", "32", "--out"]);
+    arguments.push(plan.to_str().unwrap());
+    arguments.extend(more);
+    fewron(home, &arguments)
+}
+
+#[test]
+fn a_plan_is_made_and_used() {
+    let home = tempfile::tempdir().unwrap();
+    let plan = home.path().join("half.plan");
+    let run = calibrate(home.path(), &plan, &["--sparsity", ".5", "--json"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("tokens to calibrate on; at least"), "{}", run.stderr);
+    let record: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&record["policy"], &record["compensation"]), (&"gate".into(), &32.into()));
+    let active = record["held_out"]["active"].as_f64().unwrap();
+    assert!((active - 0.5).abs() < 0.06, "{active}");
+
+    let plan = plan.to_str().unwrap();
+    let prompt = ["-p", "The cat", "-n", "12", "--stats", "--plan", plan];
+    let run = fewron(home.path(), &[&["generate", "tiny-llama"], &prompt[..]].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("of the MLP neurons"), "{}", run.stderr);
+    let text = home.path().join("text.txt");
+    fs::write(&text, "The cat sat on the mat and looked at the dog. ".repeat(12)).unwrap();
+    let text = text.to_str().unwrap();
+    let score = |more: &[&str]| -> Value {
+        let arguments = ["score", "tiny-llama", "--text-file", text, "--json"];
+        let run = fewron(home.path(), &[&arguments, more].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        serde_json::from_str(&run.stdout).unwrap()
+    };
+    let (dense, sparse) = (score(&[]), score(&["--plan", plan]));
+    assert_eq!(sparse["plan"], "half.plan");
+    assert!(sparse["nll"] != dense["nll"]);
+    let run = fewron(
+        home.path(),
+        &["bench", "tiny-llama", "--plan", plan, "--prefill", "0", "--kv", "0", "--decode", "4"],
+    );
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("half.plan"), "{}", run.stdout);
+    let budget = ["--resident-budget", "1"];
+    let run = fewron(home.path(), &[&["generate", "tiny-llama"], &prompt[..], &budget].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+}
+
+#[test]
+fn plans_that_are_not_for_a_model_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let plan = home.path().join("half.plan");
+    let run = calibrate(home.path(), &plan, &["--sparsity", ".5", "--uniform"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let refused = |model: &str, plan: &Path| {
+        let arguments = ["generate", model, "-p", "x", "--plan", plan.to_str().unwrap()];
+        let run = fewron(home.path(), &arguments);
+        assert_eq!((run.code, run.stderr.lines().count()), (2, 1), "{}", run.stderr);
+        run.stderr
+    };
+    let error = refused("tiny-qwen3", &plan);
+    assert!(error.contains("was made for model tiny-llama"), "{error}");
+    assert!(error.contains("run `fewron calibrate` to make a plan for it"), "{error}");
+    let cut = home.path().join("cut.plan");
+    let bytes = fs::read(&plan).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(refused("tiny-llama", &cut).contains("is no plan of fewron, or a damaged one"));
+    let none = refused("tiny-llama", &home.path().join("none.plan"));
+    assert!(none.contains("`fewron calibrate` makes plans"), "{none}");
+    let auto = refused("tiny-llama", Path::new("auto"));
+    assert!(auto.contains("there is no plan beside the model"), "{auto}");
+}
+
+#[test]
+fn bad_wishes_cost_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let error = |more: &[&str]| {
+        let run = calibrate(home.path(), &home.path().join("x.plan"), more);
+        assert_eq!(run.code, 2, "{}", run.stderr);
+        run.stderr
+    };
+    assert!(error(&["--policy", "dense"]).contains("needs no plan"));
+    assert!(error(&["--select", "global"]).contains("--select threshold or layer"));
+    assert!(error(&["--data", "none.txt"]).contains("cannot read data file none.txt"));
+    let message = error(&["--data", "a.csv,b.txt"]);
+    assert!(message.contains("one file of questions"), "{message}");
+    assert!(error(&["--max-loss", "no"]).contains("write 5% or 0.05"));
+    let phi = fewron(home.path(), &["generate", "tiny-phi", "-p", "x", "--policy", "predict"]);
+    assert!(phi.stderr.contains("needs a plan: make one with `fewron calibrate"), "{}", phi.stderr);
+}
