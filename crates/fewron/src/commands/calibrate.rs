@@ -95,7 +95,7 @@ fn windows(args: &CalibrateArgs, loaded: &Loaded, _pool: &Arc<Pool>) -> Result<W
 }
 
 /// Tokens for each input of a predictor, at least.
-const TOKENS_PER_PREDICTOR_INPUT: usize = 32;
+const TOKENS_PER_PREDICTOR_INPUT: usize = 24;
 
 /// A compensation or a predictor with more weights than there is text for fits the text, not the model.
 fn warn_of_little_text(settings: &Settings, windows: &Windows, loaded: &Loaded) {
