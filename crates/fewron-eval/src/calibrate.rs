@@ -12,6 +12,7 @@ mod held_out;
 mod importance;
 mod masks;
 mod predictor;
+mod recall;
 mod windows;
 
 pub use answers::answer;
@@ -75,6 +76,15 @@ pub enum CalibrateError {
         /// The layer.
         layer: usize,
     },
+    /// A predictor without a result.
+    #[error(
+        "layer {layer}: the calibration text gives no usable numbers for a predictor; give more or other \
+         text with --data"
+    )]
+    Untrained {
+        /// The layer.
+        layer: usize,
+    },
     /// No sparsity keeps the loss.
     #[error(
         "no sparsity of 5% or more keeps the loss under {most}: the lowest costs {least:.4}; allow more, or \
@@ -112,6 +122,9 @@ pub struct Made {
     pub held_out: HeldOut,
     /// Share of each layer's neurons that are off, on held-out text.
     pub layers: Vec<f32>,
+    /// Share of the neurons that predictors keep which are among as many with the highest attribution, on
+    /// held-out text; `None` without predictors.
+    pub recall: Option<f64>,
 }
 
 /// What all plans of a calibrator share: scores, and how sensitive layers are.
@@ -189,7 +202,11 @@ impl<'a> Calibrator<'a> {
         let mut plan = basis.plan.clone();
         self.fit(&mut plan, &basis.ratios(sparsity), 1)?;
         let (held_out, layers) = self.held_out(&plan)?;
-        let made = Made { plan, held_out, layers };
+        let recall = match plan.policy {
+            PolicyKind::Predict => Some(self.recall(&plan)?),
+            _ => None,
+        };
+        let made = Made { plan, held_out, layers, recall };
         match &basis.importance {
             Some(importance) if self.settings.heads => self.without_heads(made, importance),
             _ => Ok(made),
@@ -269,7 +286,7 @@ impl<'a> Calibrator<'a> {
             if cost > price * bytes {
                 break;
             }
-            best = Made { plan, held_out, layers };
+            best = Made { plan, held_out, layers, ..best };
         }
         Ok(best)
     }

@@ -9,6 +9,7 @@ pub mod importance;
 pub mod metric;
 pub mod plan;
 pub mod policy;
+pub mod predictor;
 mod prompt;
 pub mod ridge;
 pub mod selection;

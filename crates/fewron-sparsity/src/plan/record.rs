@@ -27,6 +27,10 @@ pub struct PlanRecord {
     pub calibration: CalibrationRecord,
     /// What it costs on text that it has not seen.
     pub held_out: Option<HeldOut>,
+    /// Share of the neurons that the predictors keep which are among as many with the highest corrected
+    /// attribution, on held-out text; `None` without predictors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<f64>,
     /// The weightings that were compared, by the KL divergence of each on held-out text.
     #[serde(default)]
     pub compared: Vec<Compared>,

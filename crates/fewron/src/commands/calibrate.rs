@@ -134,10 +134,14 @@ fn answers(file: &str, tokens: usize, loaded: &Loaded, pool: &Arc<Pool>) -> Resu
     Ok(Windows::of_answers(&data, windows)?)
 }
 
-/// A compensation with more weights than there is text for fits the text, not the model.
+/// Tokens for each input of a predictor, at least.
+const TOKENS_PER_PREDICTOR_INPUT: usize = 24;
+
+/// A compensation or a predictor with more weights than there is text for fits the text, not the model.
 fn warn_of_little_text(settings: &Settings, windows: &Windows, loaded: &Loaded) {
     let needed = match settings.policy {
         PolicyKind::Prompt => 0,
+        PolicyKind::Predict => TOKENS_PER_PREDICTOR_INPUT * loaded.model.config().hidden,
         _ if settings.compensation > 0 => TOKENS_PER_INPUT * loaded.model.config().hidden,
         _ => 2048,
     };
@@ -218,6 +222,7 @@ fn record(
             seed: settings.seed,
         },
         held_out: Some(made.held_out),
+        recall: made.recall,
         compared: basis.compared.clone(),
         layers: made.layers.clone(),
     })
@@ -241,7 +246,10 @@ pub(crate) fn words(record: &PlanRecord) -> String {
         row("compensation", format!("rank {}", record.compensation));
     }
     if record.predictor > 0 {
-        row("predictor", format!("rank {}", record.predictor));
+        let found = record.recall.map_or(String::new(), |recall| {
+            format!(", finds {:.1}% of what attribution keeps", 100.0 * recall)
+        });
+        row("predictor", format!("rank {}{found}", record.predictor));
     }
     let from = &record.calibration;
     row("calibrated on", format!("{} tokens of {}", from.tokens, from.data));
