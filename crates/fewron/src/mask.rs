@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use fewron_model::{Choice, Logits, MaskSource, ModelError, Pool, Session};
-use fewron_sparsity::plan::file::{PlanError, from_bytes};
+use fewron_sparsity::plan::file::{PlanError, from_bytes, read_record};
 use fewron_sparsity::plan::record::{PlanModel, PlanRecord};
 use fewron_sparsity::{Calibration, Plan, Policy, PolicyKind, Scope, Selection};
 
@@ -93,6 +93,17 @@ pub(crate) fn path_beside(loaded: &Loaded) -> PathBuf {
     let mut path: OsString = loaded.file.path.components().as_path().into();
     path.push(".fewron");
     path.into()
+}
+
+/// What a plan file says about itself, without its tensors.
+///
+/// # Errors
+/// When it cannot be read or is no plan.
+pub(crate) fn read_plan_record(path: &Path) -> Result<PlanRecord> {
+    let bytes = fs::read(path).with_context(|| {
+        format!("cannot read the plan {}; `fewron calibrate` makes plans", path.display())
+    })?;
+    read_record(&bytes).map_err(|error| bad_plan(path, &error))
 }
 
 fn beside(loaded: &Loaded) -> Result<PathBuf> {

@@ -5,7 +5,7 @@ mod support;
 
 use support::fewron;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "pull",
     "models",
     "inspect",
@@ -15,6 +15,8 @@ const COMMANDS: [&str; 15] = [
     "sweep",
     "eval",
     "attribute",
+    "calibrate",
+    "recommend",
     "bench",
     "quantize",
     "convert",
