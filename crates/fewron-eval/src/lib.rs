@@ -6,6 +6,7 @@ pub mod calibrate;
 pub mod calibration;
 pub mod data;
 mod hash;
+pub mod recommend;
 pub mod record;
 pub mod stats;
 pub mod sweep;

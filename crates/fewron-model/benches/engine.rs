@@ -101,7 +101,7 @@ fn decode_32_masked(bencher: Bencher, percent: u64) {
 struct Smallest(usize, Vec<f32>);
 
 impl MaskSource for Smallest {
-    fn thins(&self) -> bool {
+    fn thins(&mut self, _: usize) -> bool {
         self.0 > 0
     }
 

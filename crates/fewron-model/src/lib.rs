@@ -23,6 +23,7 @@ mod rope;
 pub mod sampler;
 mod session;
 mod source;
+pub mod speculation;
 pub mod tokenizer;
 mod trace;
 

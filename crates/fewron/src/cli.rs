@@ -5,6 +5,7 @@ mod calibrate;
 mod eval;
 mod model;
 mod quantize;
+mod recommend;
 mod study;
 mod text;
 mod values;
@@ -19,6 +20,7 @@ pub(crate) use calibrate::{CalibrateArgs, LossMetric};
 pub(crate) use eval::EvalArgs;
 pub(crate) use model::ModelArgs;
 pub(crate) use quantize::{ConvertArgs, QuantizeArgs, WriteArgs};
+pub(crate) use recommend::RecommendArgs;
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
 pub(crate) use text::{
     ChatArgs, EngineArgs, GenerateArgs, MaskArgs, PromptArgs, SamplingArgs, ScoreArgs,
@@ -86,6 +88,9 @@ pub(crate) enum Command {
     /// Make a plan: which neurons run, calibrated on text and measured on text it has not seen
     #[command(after_help = calibrate::CALIBRATE_EXAMPLES)]
     Calibrate(CalibrateArgs),
+    /// Say which sparsity to run, by what was measured
+    #[command(after_help = recommend::RECOMMEND_EXAMPLES)]
+    Recommend(RecommendArgs),
     /// Measure speed, dense and sparse side by side
     #[command(after_help = bench::BENCH_EXAMPLES)]
     Bench(BenchArgs),
@@ -146,11 +151,13 @@ Examples:
   fewron inspect smollm2
   fewron inspect tiny-phi
   fewron inspect path/to/directory
+  fewron inspect book.plan
   fewron inspect model.gguf --json";
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A .gguf file, a Hugging Face directory, a name from `fewron models`, or `hf:org/repo[:file]`
+    /// A .gguf file, a Hugging Face directory, a name from `fewron models`, `hf:org/repo[:file]`, or a
+    /// plan of `fewron calibrate`
     pub(crate) model: String,
     /// Print everything as JSON
     #[arg(long)]

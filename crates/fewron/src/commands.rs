@@ -13,6 +13,7 @@ mod inspect;
 mod models;
 mod pull;
 mod quantize;
+mod recommend;
 mod report;
 mod score;
 mod sweep;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Option<Outcome>> {
         Command::Eval(args) => eval::run(args, threads),
         Command::Attribute(args) => attribute::run(args, threads),
         Command::Bench(args) => bench::run(args, threads),
+        Command::Recommend(args) => recommend::run(args, threads),
         Command::Calibrate(args) => calibrate::run(args, threads),
         Command::Quantize(args) => quantize::run(args, threads),
         Command::Convert(args) => convert::run(args, threads),

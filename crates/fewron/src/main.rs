@@ -12,6 +12,7 @@ mod generation;
 mod input;
 mod loaded;
 mod mask;
+mod plan_words;
 mod scoring;
 mod stats;
 mod store;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use fewron_model::{Choice, InputSite, Logits, MaskSource, ModelError, Pool, Session};
-use fewron_sparsity::plan::file::{PlanError, from_bytes};
+use fewron_sparsity::plan::file::{PlanError, from_bytes, read_record};
 use fewron_sparsity::plan::record::{PlanModel, PlanRecord};
 use fewron_sparsity::{Calibration, Plan, Policy, PolicyKind, Scope, Selection};
 
@@ -104,6 +104,17 @@ pub(crate) fn plan_model(loaded: &Loaded) -> Result<PlanModel> {
 /// Where `--plan auto` looks: beside the model, `MODEL.fewron`.
 pub(crate) fn path_beside(loaded: &Loaded) -> PathBuf {
     crate::loaded::beside(&loaded.file.path)
+}
+
+/// What a plan file says about itself, without its tensors.
+///
+/// # Errors
+/// When it cannot be read or is no plan.
+pub(crate) fn read_plan_record(path: &Path) -> Result<PlanRecord> {
+    let bytes = fs::read(path).with_context(|| {
+        format!("cannot read the plan {}; `fewron calibrate` makes plans", path.display())
+    })?;
+    read_record(&bytes).map_err(|error| bad_plan(path, &error))
 }
 
 fn beside(loaded: &Loaded) -> Result<PathBuf> {

@@ -5,7 +5,7 @@ mod support;
 
 use support::fewron;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "pull",
     "models",
     "inspect",
@@ -16,6 +16,7 @@ const COMMANDS: [&str; 16] = [
     "eval",
     "attribute",
     "calibrate",
+    "recommend",
     "bench",
     "quantize",
     "convert",

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use fewron_model::gguf::Gguf;
 use fewron_model::tokenizer::Tokenizer;
 use fewron_model::{MaskSource, Model};
-use fewron_sparsity::{Calibration, Policy, PolicyKind, Scope, Selection};
+use fewron_sparsity::{Calibration, Plan, Policy, PolicyKind, Scope, Selection};
 
 use super::*;
 
@@ -25,16 +25,18 @@ fn tiny() -> (Arc<Model>, Tokenizer) {
 /// The gate policy at a ratio.
 struct Gate {
     name: String,
-    ratio: f32,
-    calibration: Calibration,
+    plan: Plan,
 }
 
 impl Gate {
     fn new(model: &Model, ratio: f32) -> Self {
-        let (layers, neurons) = (model.config().layers.len(), model.config().intermediate);
+        let config = model.config();
+        let (layers, neurons) = (config.layers.len(), config.intermediate);
         let gate_weights = vec![vec![1.0; neurons]; layers];
         let calibration = Calibration { gate_weights, ..Calibration::default() };
-        Self { name: format!("gate@{ratio}"), ratio, calibration }
+        let (kind, scope, select) = (PolicyKind::Gate, Scope::Mlp, Selection::Layer);
+        let plan = Plan::uniform(config, kind, scope, select, ratio, &calibration).unwrap();
+        Self { name: format!("gate@{ratio}"), plan }
     }
 }
 
@@ -44,8 +46,7 @@ impl Variant for Gate {
     }
 
     fn start(&self) -> Result<Box<dyn VariantMask + '_>, VariantError> {
-        let (kind, scope, select) = (PolicyKind::Gate, Scope::Mlp, Selection::Layer);
-        Ok(Box::new(Started(Policy::new(kind, scope, select, self.ratio, &self.calibration)?)))
+        Ok(Box::new(Started(Policy::new(&self.plan))))
     }
 }
 

@@ -162,3 +162,64 @@ fn settings_out_of_range_are_named() {
     assert!(message(SamplerConfig { min_p: 1.5, ..base() }).starts_with("min_p"));
     assert!(message(SamplerConfig { repetition_penalty: 0.0, ..base() }).starts_with("repetition"));
 }
+
+/// Draws by way of a draft.
+fn speculate(s: &mut Sampler, draft: &[f32], wanted: &[f32]) -> u32 {
+    let (draft, wanted) = (s.distribution(draft, &[]), s.distribution(wanted, &[]));
+    let token = s.draw_from(&draft);
+    s.judge(token, &draft, &wanted).unwrap_or(token)
+}
+
+#[test]
+fn a_draft_does_not_change_the_distribution() {
+    let wanted = [1.0, 0.0, -1.0, 2.0, 0.5, -0.3];
+    let drafts = [
+        [1.0, 0.0, -1.0, 2.0, 0.5, -0.3],
+        [0.9, 0.3, -0.5, 1.7, 0.5, -2.0],
+        [3.0, 2.0, 1.0, -4.0, 0.0, 0.0],
+        [-30.0, -30.0, 9.0, -30.0, -30.0, -30.0],
+    ];
+    for (seed, draft) in (11..).zip(drafts) {
+        let mut s = sampler(SamplerConfig { temperature: 0.8, seed, ..Default::default() });
+        let mut seen = vec![0; 6];
+        (0..20_000).for_each(|_| seen[speculate(&mut s, &draft, &wanted) as usize] += 1);
+        let statistic = chi_square(&seen, &softmax(&wanted, 0.8));
+        assert!(statistic < 20.5, "{draft:?}: {statistic}");
+        // The test can fail: the draft's own distribution is far off.
+        assert!(draft == wanted || chi_square(&seen, &softmax(&draft, 0.8)) > 20.5, "{draft:?}");
+    }
+}
+
+/// A token that only the draft has is never kept, and what the draft lacks is still drawn.
+#[test]
+fn truncation_holds_for_drafts_too() {
+    let config = SamplerConfig { temperature: 1.0, top_k: 2, seed: 5, ..Default::default() };
+    let mut s = sampler(config);
+    let (draft, wanted) = ([5.0, 4.8, -1.0, 0.0], [-1.0, 5.0, 4.5, 0.0]);
+    let mut seen = vec![0; 4];
+    (0..20_000).for_each(|_| seen[speculate(&mut s, &draft, &wanted) as usize] += 1);
+    assert_eq!((seen[0], seen[3]), (0, 0));
+    assert!(chi_square(&seen[1..3], &softmax(&[5.0, 4.5], 1.0)) < 10.8, "{seen:?}");
+}
+
+#[test]
+fn distributions_are_what_is_drawn() {
+    let logits = [1.0, 0.0, f32::NAN, 2.0];
+    let mut s = sampler(SamplerConfig {
+        temperature: 1.3,
+        top_p: 0.9,
+        repetition_penalty: 2.0,
+        ..Default::default()
+    });
+    let distribution = s.distribution(&logits, &[3]);
+    let mut seen = [0; 4];
+    (0..20_000).for_each(|_| seen[s.sample(&logits, &[3]) as usize] += 1);
+    let p: Vec<f64> = [0, 1, 3].map(|token| distribution.of(token)).into();
+    assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-12 && distribution.of(2) == 0.0);
+    assert!(chi_square(&[seen[0], seen[1], seen[3]], &p) < 13.8, "{seen:?} {p:?}");
+    let mut greedy = sampler(SamplerConfig::default());
+    assert_eq!(greedy.distribution(&logits, &[]).of(3), 1.0);
+    assert_eq!(greedy.distribution(&[], &[]).of(0), 1.0);
+    assert_eq!(speculate(&mut greedy, &[0.0, 1.0], &[1.0, 0.0]), 0);
+    assert_eq!(speculate(&mut greedy, &[1.0, 0.0], &[1.0, 0.0]), 0);
+}

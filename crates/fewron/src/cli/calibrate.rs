@@ -112,7 +112,7 @@ impl From<Weighting> for fewron_sparsity::Weighting {
 }
 
 /// A share, in percent or as a number.
-fn parse_loss(text: &str) -> Result<f64, String> {
+pub(super) fn parse_loss(text: &str) -> Result<f64, String> {
     let (number, scale) = match text.trim().strip_suffix('%') {
         Some(number) => (number, 0.01),
         None => (text.trim(), 1.0),

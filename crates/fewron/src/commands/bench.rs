@@ -103,7 +103,11 @@ fn maskings(args: &BenchArgs, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Vec<M
 fn variants<'a>(args: &BenchArgs, maskings: &'a [Masking], loaded: &Loaded) -> Vec<Variant<'a>> {
     let random = |&ratio: &f32| Variant::random(&loaded.model, ratio, args.decode.get(), args.seed);
     let mut variants = vec![Variant::dense()];
-    for variant in args.random.iter().map(random).chain(maskings.iter().map(Variant::masking)) {
+    let masked = maskings.iter().flat_map(|masking| {
+        let length = args.lossless.length();
+        [Some(Variant::masking(masking)), length.map(|length| Variant::lossless(masking, length))]
+    });
+    for variant in args.random.iter().map(random).chain(masked.flatten()) {
         if variants.iter().all(|known| known.name != variant.name) {
             variants.push(variant);
         }
@@ -126,9 +130,8 @@ fn measure(
         measured.llama_cpp(&llama_cpp.about, dense_bytes, llama_cpp.peak_memory_bytes())
     });
     let results = runner.variants.iter_mut().enumerate().map(|(index, variant)| {
-        let (active, bytes) = variant.take_cost(loaded);
-        let cost = (active, bytes - spared);
-        measured.variant(index, &variant.name, cost)
+        let cost = variant.take_cost(loaded, spared);
+        measured.variant(index, &variant.name, cost, variant.drafts())
     });
     Ok(BenchRun {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use comfy_table::{Table, presets};
 use fewron_eval::calibrate::{Basis, CalibrateError, Calibrator, Made, Settings, Windows, answer};
 use fewron_eval::data::Dataset;
 use fewron_model::Pool;
@@ -18,9 +17,10 @@ use crate::Outcome;
 use crate::cli::{CalibrateArgs, KvType, LossMetric, Policy, Selection};
 use crate::loaded::{self, Loaded};
 use crate::mask::{path_beside, plan_model};
+use crate::plan_words::words;
 use crate::store::write_whole;
 use crate::study::{Answers, prompts};
-use crate::ui::{self, Interrupted, Progress, Unit, show_bytes};
+use crate::ui::{self, Interrupted, Progress, Unit};
 
 /// Sparsities that `--max-loss` tries.
 const TRIES: [f32; 19] = [
@@ -226,65 +226,6 @@ fn record(
         compared: basis.compared.clone(),
         layers: made.layers.clone(),
     })
-}
-
-/// What a plan says about itself, for people.
-pub(crate) fn words(record: &PlanRecord) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    let mut row = |name: &str, value: String| {
-        table.add_row([name.to_owned(), value]);
-    };
-    let policy = record.policy;
-    let by = match record.weighting.as_str() {
-        "" => String::new(),
-        weighting => format!(", scores weighted by {weighting}"),
-    };
-    row("model", record.model.name.clone());
-    row("policy", format!("{policy}, {:.0}% of the MLP neurons off{by}", 100.0 * record.sparsity));
-    if record.compensation > 0 {
-        row("compensation", format!("rank {}", record.compensation));
-    }
-    if record.predictor > 0 {
-        let found = record.recall.map_or(String::new(), |recall| {
-            format!(", finds {:.1}% of what attribution keeps", 100.0 * recall)
-        });
-        row("predictor", format!("rank {}{found}", record.predictor));
-    }
-    let from = &record.calibration;
-    row("calibrated on", format!("{} tokens of {}", from.tokens, from.data));
-    if let Some(h) = &record.held_out {
-        row("held out", format!("{} tokens", h.tokens));
-        let ratio = h.perplexity_ratio();
-        row(
-            "perplexity",
-            format!("{:.3}, dense {:.3}: {ratio:.3} times", h.perplexity, h.dense_perplexity),
-        );
-        row("agreement", format!("{:.1}% of the tokens", 100.0 * h.agreement));
-        row("KL", format!("{:.4} nats per token", h.kl));
-        row("active", format!("{:.1}% of the MLP neurons", 100.0 * h.active));
-        let saved = 100.0 * (1.0 - h.bytes_per_token / h.dense_bytes_per_token);
-        row(
-            "weights",
-            format!(
-                "{} per token, dense {} ({saved:.1}% less)",
-                show_bytes(h.bytes_per_token),
-                show_bytes(h.dense_bytes_per_token)
-            ),
-        );
-    }
-    for compared in &record.compared {
-        row(
-            &format!("  {}", compared.weighting),
-            format!("KL {:.4} in the comparison of weightings", compared.kl),
-        );
-    }
-    if !record.layers.is_empty() {
-        let shares: Vec<String> =
-            record.layers.iter().map(|share| format!("{:.0}", 100.0 * share)).collect();
-        row("off by layer", format!("{} %", shares.join(" ")));
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
 /// One bar for each kind of step.

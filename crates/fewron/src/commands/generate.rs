@@ -11,10 +11,12 @@ use crate::generation::{End, Generator, sampler};
 use crate::input::read_text;
 use crate::loaded::{self, Loaded};
 use crate::mask::Masking;
+use crate::plan_words;
 use crate::ui::{self, Interrupted};
 
 pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.mask.check()?;
+    args.lossless.check(args.mask.is_masked())?;
     let sampler = sampler(&args.sampling)?;
     let question = question(&args.prompt)?;
     let loaded = Loaded::for_plans(&args.model, &args.mask.plans())?;
@@ -22,7 +24,8 @@ pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<
     let pool = loaded::pool(threads);
     let masking = Masking::new(&args.mask, &loaded, &pool)?;
     let mask = masking.as_ref().map(Masking::mask);
-    let mut generator = Generator::new(&loaded, &pool, sampler, &args.engine, mask);
+    let mut generator = Generator::new(&loaded, &pool, sampler, &args.engine, mask)
+        .drafting(args.lossless.length());
 
     let mut out = stdout();
     let answer = generator.answer(&prompt, args.max_new_tokens, &mut |piece| {
@@ -34,6 +37,9 @@ pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<
         ui::note(&format!("the context of {} tokens is full", loaded.context()));
     }
     if args.stats {
+        if let Some(record) = masking.as_ref().and_then(|masking| masking.record.as_ref()) {
+            ui::note(&format!("plan     {}", plan_words::one_line(record)));
+        }
         ui::note(&answer.stats.to_string());
     }
     match answer.end {

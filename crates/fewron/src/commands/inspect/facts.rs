@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use fewron_model::{BytesPerToken, ModelConfig, Source};
+use fewron_sparsity::plan::record::PlanRecord;
 use serde::Serialize;
 
 use crate::loaded::Loaded;
-use crate::mask::gate_bytes;
+use crate::mask::{gate_bytes, path_beside, read_plan_record};
 
 #[derive(Serialize)]
 pub(super) struct Facts {
@@ -34,8 +35,12 @@ pub(super) struct Facts {
     pub(super) tokenizer: TokenizerFacts,
     pub(super) bytes_per_token: Bytes,
     pub(super) most_sparsity_can_give: Gain,
-    /// Path of the plan beside the file; this version has none.
+    /// Path of the plan beside the file.
     pub(super) plan: Option<PathBuf>,
+    /// What that plan says about itself.
+    pub(super) plan_record: Option<PlanRecord>,
+    /// Why that plan cannot be used.
+    pub(super) plan_problem: Option<String>,
 }
 
 /// What the model was read from.
@@ -105,6 +110,7 @@ impl Facts {
                 (Format::HuggingFace, None, files, folder.len_bytes() as usize)
             }
         };
+        let (plan, plan_record, plan_problem) = plan_beside(loaded)?;
         let parts = model.bytes_per_token();
         let bytes = Bytes { parts, total: parts.total(), gate: gate_bytes(loaded) };
         Ok(Self {
@@ -126,9 +132,28 @@ impl Facts {
             tokenizer: TokenizerFacts::of(loaded),
             most_sparsity_can_give: Gain::of(&bytes, config.gated),
             bytes_per_token: bytes,
-            plan: None,
+            plan,
+            plan_record,
+            plan_problem,
         })
     }
+}
+
+/// The plan beside a model, what it says about itself, and what is wrong with it.
+fn plan_beside(loaded: &Loaded) -> Result<(Option<PathBuf>, Option<PlanRecord>, Option<String>)> {
+    let path = path_beside(loaded);
+    if !path.exists() {
+        return Ok((None, None, None));
+    }
+    let (record, problem) = match read_plan_record(&path) {
+        Ok(record) if record.model.sha256 == loaded.sha256()? => (Some(record), None),
+        Ok(record) => {
+            let problem = "it was made for another model; `fewron calibrate` makes a new one";
+            (Some(record), Some(problem.to_owned()))
+        }
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
+    Ok((Some(path), record, problem))
 }
 
 impl TokenizerFacts {

@@ -6,6 +6,7 @@ use fewron_model::{
     Biases, BytesPerToken, LayerConfig, ModelConfig, NormKind, Residual, RopePairs,
 };
 
+use crate::plan_words;
 use crate::ui::show_bytes;
 
 use super::facts::{Facts, Format, Token, TokenizerFacts};
@@ -35,7 +36,7 @@ pub(super) fn table(facts: &Facts) -> String {
     row("prompt", prompt(&facts.tokenizer));
     row("per token", per_token(facts));
     row("sparsity", gain(facts));
-    row("plan", "none".to_owned());
+    row("plan", plan(facts));
     table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
@@ -226,6 +227,16 @@ fn per_token(facts: &Facts) -> String {
         part(mlp),
         part(head)
     )
+}
+
+fn plan(facts: &Facts) -> String {
+    let Some(path) = &facts.plan else { return "none".to_owned() };
+    let says = match (&facts.plan_problem, &facts.plan_record) {
+        (Some(problem), _) => problem.clone(),
+        (None, Some(record)) => plan_words::one_line(record),
+        (None, None) => return path.display().to_string(),
+    };
+    format!("{}: {says}", path.display())
 }
 
 fn gain(facts: &Facts) -> String {
