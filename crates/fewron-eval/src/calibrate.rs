@@ -5,6 +5,7 @@
 //! that tokens that need more get more; compensation of low rank, fitted on what the layers before it
 //! really give once they are sparse.
 
+mod answers;
 mod budget;
 mod fit;
 mod held_out;
@@ -13,16 +14,20 @@ mod masks;
 mod predictor;
 mod windows;
 
-pub use windows::{Windows, WindowsError};
+pub use answers::answer;
+pub use windows::{Window, Windows, WindowsError};
 
 use fewron_model::{Model, ModelError, Pool, Session};
 use fewron_sparsity::plan::record::{Compared, HeldOut};
 use fewron_sparsity::{
-    Cut, Heads, Importance, LayerPlan, Plan, PolicyError, PolicyKind, Selection, Weighting,
+    Heads, Importance, LayerPlan, Plan, PolicyError, PolicyKind, Selection, Weighting,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use thiserror::Error;
+
+/// One window in this many is used to compare weightings.
+const COMPARED_EVERY: usize = 4;
 
 /// What a plan is to be.
 #[derive(Clone, Debug)]
@@ -37,6 +42,8 @@ pub struct Settings {
     pub predictor: usize,
     /// The same share in every layer, instead of shares by sensitivity.
     pub uniform: bool,
+    /// Whether policy `gate` leaves out its second stage.
+    pub single_stage: bool,
     /// Whether heads that matter least go too, where that costs less than neurons.
     pub heads: bool,
     /// The weighting of scores; `None` takes the one that does best.
@@ -116,7 +123,6 @@ pub struct Basis {
     /// The weightings that were compared.
     pub compared: Vec<Compared>,
     sensitivity: Option<budget::Sensitivity>,
-    /// Heads of each layer from the one that matters least on, with how much they matter.
     importance: Option<Importance>,
 }
 
@@ -152,29 +158,27 @@ impl<'a> Calibrator<'a> {
         if policy == PolicyKind::Gate && !self.model.config().gated {
             return Err(PolicyError::NoGate.into());
         }
-        let needs = matches!(policy, PolicyKind::Gate | PolicyKind::Static) || self.settings.heads;
-        let importance = if needs { Some(self.importance()?) } else { None };
+        let by_sensitivity =
+            !self.settings.uniform && !matches!(policy, PolicyKind::Prompt | PolicyKind::Input);
+        let scored = matches!(policy, PolicyKind::Gate | PolicyKind::Static);
+        let needed = by_sensitivity || scored || self.settings.heads;
+        let importance = if needed { Some(self.importance()?) } else { None };
         let config = self.model.config();
         let layers = vec![LayerPlan::default(); config.layers.len()];
-        let mut plan = Plan { policy, neurons: config.intermediate, layers };
-        let (mut weighting, mut compared) = (None, Vec::new());
-        match (policy, &importance) {
-            (PolicyKind::Gate, Some(importance)) => {
-                (weighting, compared) = self.choose_weighting(&mut plan, importance, sparsity)?;
-            }
-            (PolicyKind::Static, Some(importance)) => {
-                for (layer, scores) in plan.layers.iter_mut().zip(importance.attribution()) {
-                    layer.weights = scores.into();
-                }
-            }
-            (PolicyKind::Predict, _) => self.train_predictors(&mut plan)?,
-            _ => {}
-        }
-        let sensitivity = match self.settings.uniform || policy == PolicyKind::Prompt {
-            true => None,
-            false => Some(self.sensitivity(&plan)?),
+        let plan = Plan { policy, neurons: config.intermediate, layers };
+        let sensitivity = match &importance {
+            Some(importance) if by_sensitivity => Some(self.sensitivity(importance)?),
+            _ => None,
         };
-        Ok(Basis { plan, weighting, compared, sensitivity, importance })
+        let mut basis =
+            Basis { plan, weighting: None, compared: Vec::new(), sensitivity, importance };
+        match policy {
+            PolicyKind::Gate => self.choose_weighting(&mut basis, sparsity)?,
+            PolicyKind::Static => basis.rank_by_attribution(),
+            PolicyKind::Predict => self.train_predictors(&mut basis.plan)?,
+            PolicyKind::Prompt | PolicyKind::Input | PolicyKind::Magnitude => {}
+        }
+        Ok(basis)
     }
 
     /// The plan at a share of neurons off.
@@ -183,11 +187,7 @@ impl<'a> Calibrator<'a> {
     /// When a layer cannot be fitted, and when told to stop.
     pub fn plan(&mut self, basis: &Basis, sparsity: f32) -> Result<Made, CalibrateError> {
         let mut plan = basis.plan.clone();
-        let ratios = match &basis.sensitivity {
-            Some(sensitivity) => sensitivity.ratios(sparsity),
-            None => vec![sparsity; plan.layers.len()],
-        };
-        self.fit(&mut plan, &ratios)?;
+        self.fit(&mut plan, &basis.ratios(sparsity), 1)?;
         let (held_out, layers) = self.held_out(&plan)?;
         let made = Made { plan, held_out, layers };
         match &basis.importance {
@@ -196,38 +196,44 @@ impl<'a> Calibrator<'a> {
         }
     }
 
-    /// Compares weightings without compensation, and leaves the best one's weights in the plan.
-    fn choose_weighting(
-        &mut self,
-        plan: &mut Plan,
-        importance: &Importance,
-        sparsity: f32,
-    ) -> Result<(Option<Weighting>, Vec<Compared>), CalibrateError> {
+    /// Compares weightings, each with its own thresholds and compensation from a part of the text, and
+    /// leaves the weights of the best in the basis.
+    fn choose_weighting(&mut self, basis: &mut Basis, sparsity: f32) -> Result<(), CalibrateError> {
+        let Some(importance) = &basis.importance else { return Ok(()) };
         let candidates = match self.settings.weighting {
             Some(weighting) => vec![weighting],
             None => Weighting::ALL.to_vec(),
         };
+        let ratios = basis.ratios(sparsity);
+        let [positive, negative] = importance.by_sign();
         let mut best: Option<(f64, Weighting, Plan)> = None;
         let mut compared = Vec::new();
-        for weighting in candidates {
-            let mut candidate = plan.clone();
+        for &weighting in &candidates {
+            let mut candidate = basis.plan.clone();
             let weights = importance.weights(&self.model, weighting);
-            for (layer, weights) in candidate.layers.iter_mut().zip(weights) {
-                layer.weights = weights.into();
+            for (index, layer) in candidate.layers.iter_mut().enumerate() {
+                let by = |factors: &[Vec<f32>]| -> Arc<[f32]> {
+                    let weighted = weights[index].iter().zip(&factors[index]);
+                    weighted.map(|(weight, factor)| weight * factor).collect()
+                };
+                (layer.weights, layer.negative_weights) = (by(&positive), by(&negative));
             }
-            let mut cut = candidate.clone();
-            self.set_cuts(&mut cut, sparsity)?;
-            let kl = self.held_out(&cut)?.0.kl;
-            compared.push(Compared { weighting: weighting.to_string(), kl });
+            let mut kl = 0.0;
+            if candidates.len() > 1 {
+                let mut cut = candidate.clone();
+                self.fit(&mut cut, &ratios, COMPARED_EVERY)?;
+                kl = self.held_out(&cut)?.0.kl;
+                compared.push(Compared { weighting: weighting.to_string(), kl });
+            }
             if best.as_ref().is_none_or(|(least, ..)| kl < *least) {
                 best = Some((kl, weighting, candidate));
             }
         }
-        let chosen = best.map(|(_, weighting, candidate)| {
-            *plan = candidate;
-            weighting
-        });
-        Ok((chosen, compared))
+        if let Some((_, weighting, candidate)) = best {
+            (basis.plan, basis.weighting) = (candidate, Some(weighting));
+        }
+        basis.compared = compared;
+        Ok(())
     }
 
     /// Switches off the heads that matter least, as long as a byte saved by them costs less than one
@@ -269,7 +275,20 @@ impl<'a> Calibrator<'a> {
     }
 }
 
-/// Whether a layer keeps all of its neurons.
-fn is_dense(cut: Cut) -> bool {
-    cut == Cut::Dense
+impl Basis {
+    /// Shares of neurons off by layer.
+    fn ratios(&self, sparsity: f32) -> Vec<f32> {
+        match &self.sensitivity {
+            Some(sensitivity) => sensitivity.ratios(sparsity),
+            None => vec![sparsity; self.plan.layers.len()],
+        }
+    }
+
+    /// Scores of the static policy.
+    fn rank_by_attribution(&mut self) {
+        let scores = self.importance.as_ref().map(Importance::attribution).unwrap_or_default();
+        for (layer, scores) in self.plan.layers.iter_mut().zip(scores) {
+            layer.weights = scores.into();
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Block formats and the kernels that read them: dense and neuron-sparse matrix products on
 //! quantised weights, chosen for the processor at run time.
 //!
-//! Slices in, slices out; no I/O and no model names. The only crate of the workspace with `unsafe`.
+//! Slices in, slices out; no I/O, but for rows in a [`ColdFile`], and no model names. The only crate of the workspace with `unsafe`.
 //!
 //! Two properties hold everywhere, to the last bit: the result for a token depends neither on the
 //! other tokens of its batch nor on the number of threads; and skipping a neuron equals running
@@ -23,6 +23,7 @@ mod memory;
 mod neuron_major;
 mod packed;
 mod pool;
+mod rows;
 mod scalar;
 mod unpack;
 mod vector;
@@ -41,6 +42,7 @@ pub use memory::Memory;
 pub use neuron_major::NeuronMajor;
 pub use packed::Packed;
 pub use pool::Pool;
+pub use rows::{ColdFile, Placement};
 pub use vector::{
     Activation, activate, activate_backward, axpy, dot, kl_divergence, layer_norm,
     layer_norm_backward, log_sum_exp, max, rms_norm, rms_norm_backward, softmax, sum_exp,

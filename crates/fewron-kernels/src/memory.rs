@@ -61,6 +61,15 @@ pub(crate) struct Piece<T> {
     of: PhantomData<T>,
 }
 
+impl<T: Pod> Piece<T> {
+    /// A copy in other memory.
+    pub(crate) fn copied(&self, memory: &mut Memory) -> Self {
+        let mut copy = memory.take(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
 enum Owner<T> {
     /// A part of a mapping that no other piece has.
     Mapping(Arc<MmapMut>),

@@ -8,9 +8,11 @@ use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
 use crate::memory::Memory;
 use crate::pool::{Pool, SharedSlice};
+use crate::rows::{ColdFile, Placement};
 use crate::vector::dot_body;
 use float::FloatRows;
 use quantized::QuantizedRows;
+use std::io;
 use std::ops::Range;
 
 /// Outputs that are packed and processed together.
@@ -38,6 +40,42 @@ impl NeuronMajor {
             Rows::Float(FloatRows::new(isa, pool, memory, down))
         };
         Self { neurons, outputs, rows }
+    }
+
+    /// The same matrix with some of its neurons in a file; scales stay in memory.
+    ///
+    /// # Errors
+    /// When the file cannot be written or mapped.
+    ///
+    /// # Panics
+    /// When the placement has another number of neurons, or the matrix is placed already.
+    pub fn place(
+        mut self,
+        memory: &mut Memory,
+        file: &mut ColdFile,
+        placement: &Placement,
+    ) -> io::Result<Self> {
+        self.rows = match self.rows {
+            Rows::Float(rows) => Rows::Float(rows.place(memory, file, placement)?),
+            Rows::Quantized(rows) => Rows::Quantized(rows.place(memory, file, placement)?),
+        };
+        Ok(self)
+    }
+
+    /// Bytes of the neurons in a file.
+    pub fn cold_bytes(&self) -> usize {
+        match &self.rows {
+            Rows::Float(rows) => rows.cold_bytes(),
+            Rows::Quantized(rows) => rows.placed().cold_bytes(),
+        }
+    }
+
+    /// Gives back the pages of the neurons in a file.
+    pub fn release(&self) {
+        match &self.rows {
+            Rows::Float(rows) => rows.release(),
+            Rows::Quantized(rows) => rows.placed().release(),
+        }
     }
 
     /// Number of neurons.

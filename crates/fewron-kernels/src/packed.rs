@@ -9,9 +9,11 @@ use crate::format::{
 use crate::gemm::{Panel, Visits};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
-use crate::memory::{Memory, Piece, prefetch};
+use crate::memory::{Memory, prefetch};
 use crate::pool::{Pool, SharedSlice};
+use crate::rows::{ColdFile, Placement, Rows};
 use crate::unpack::Raw;
+use std::io;
 
 /// Bytes behind the last row that kernels may read (and ignore).
 const MARGIN: usize = 32;
@@ -23,11 +25,9 @@ pub struct Packed {
     dtype: DType,
     rows: usize,
     cols: usize,
-    row_bytes: usize,
-    data: Piece<u8>,
+    data: Rows<u8>,
     /// Bits kept apart.
-    low_row_bytes: usize,
-    low: Piece<u8>,
+    low: Rows<u8>,
     /// Of a split matrix: for each block of a row, the mean over the rows of the variance that leaving
     /// out the low bits gives a product, for inputs of 1.
     low_variance: Vec<f32>,
@@ -52,9 +52,9 @@ impl Packed {
     fn of_kind(kind: Kind, isa: Isa, pool: &Pool, memory: &mut Memory, matrix: &Matrix) -> Self {
         let (dtype, rows, cols) = (matrix.dtype(), matrix.rows(), matrix.cols());
         let (row_bytes, low_row_bytes) = with_format!(kind, F => row_bytes::<F>(cols));
-        let mut data = memory.take(rows * row_bytes + MARGIN);
-        let mut low = memory.take(rows * low_row_bytes + MARGIN);
-        let (shared, shared_low) = (SharedSlice::new(&mut data), SharedSlice::new(&mut low));
+        let mut data = Rows::new(memory, rows, row_bytes, MARGIN);
+        let mut low = Rows::new(memory, rows, low_row_bytes, MARGIN);
+        let (shared, shared_low) = (SharedSlice::new(data.all()), SharedSlice::new(low.all()));
         pool.split(rows, 1, |range| {
             let mut raw = Raw::default();
             for row in range {
@@ -80,8 +80,7 @@ impl Packed {
             }
         });
         let low_variance = Vec::new();
-        let mut packed =
-            Self { kind, dtype, rows, cols, row_bytes, data, low_row_bytes, low, low_variance };
+        let mut packed = Self { kind, dtype, rows, cols, data, low, low_variance };
         if matches!(kind, Kind::Split(_)) {
             packed.low_variance = low_variances(isa, pool, &packed);
         }
@@ -116,6 +115,35 @@ impl Packed {
         parts.map(|(block, variance)| variance * energy(block)).sum::<f32>().sqrt()
     }
 
+    /// The same matrix with some of its rows in a file.
+    ///
+    /// # Errors
+    /// When the file cannot be written or mapped.
+    ///
+    /// # Panics
+    /// When the placement has another number of rows, or the matrix is placed already.
+    pub fn place(
+        mut self,
+        memory: &mut Memory,
+        file: &mut ColdFile,
+        placement: &Placement,
+    ) -> io::Result<Self> {
+        self.data = self.data.place(memory, file, placement)?;
+        self.low = self.low.place(memory, file, placement)?;
+        Ok(self)
+    }
+
+    /// Bytes of the rows in a file.
+    pub fn cold_bytes(&self) -> usize {
+        self.data.cold_bytes() + self.low.cold_bytes()
+    }
+
+    /// Gives back the pages of the rows in a file.
+    pub fn release(&self) {
+        self.data.release();
+        self.low.release();
+    }
+
     /// Element type of the file.
     pub fn dtype(&self) -> DType {
         self.dtype
@@ -133,13 +161,13 @@ impl Packed {
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.data.len() + self.low.len()
+        self.data.bytes() + self.low.bytes()
     }
 
     /// Bytes of the high bits, if the low ones are apart: what [`crate::matvec_shortlist`] reads in any
     /// case.
     pub fn high_bytes(&self) -> Option<usize> {
-        matches!(self.kind, Kind::Split(_)).then_some(self.data.len())
+        matches!(self.kind, Kind::Split(_)).then_some(self.data.bytes())
     }
 
     /// The form in which products take their inputs.
@@ -148,11 +176,11 @@ impl Packed {
     }
 
     pub(crate) fn row(&self, row: usize) -> &[u8] {
-        &self.data[row * self.row_bytes..][..self.row_bytes]
+        self.data.row(row)
     }
 
     fn at(&self, row: usize) -> At {
-        let low = self.low[row * self.low_row_bytes..].as_ptr();
+        let low = self.low.row(row).as_ptr();
         At { main: self.row(row).as_ptr(), low }
     }
 

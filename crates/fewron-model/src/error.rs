@@ -17,6 +17,36 @@ pub enum ModelError {
         /// What is in the way.
         problem: String,
     },
+    /// A budget that does not even hold what must stay in memory.
+    #[error(
+        "the weights cannot run in {budget} bytes: the scales of the down projections stay in memory \
+         and take about {least}"
+    )]
+    Budget {
+        /// Bytes asked for.
+        budget: usize,
+        /// Bytes that must stay.
+        least: usize,
+    },
+    /// A budget for weights by input.
+    #[error("weights by input all stay in memory; load them without a budget, or by row")]
+    BudgetByInput,
+    /// Heat of another model's neurons.
+    #[error("the heat of neurons does not fit the model, which has {layers} layers of {neurons}")]
+    Heat {
+        /// Layers of the model.
+        layers: usize,
+        /// Neurons of each layer.
+        neurons: usize,
+    },
+    /// The file for weights that do not stay in memory.
+    #[error("cannot keep weights in a file in {}: {error}; name a folder with room", folder.display())]
+    ColdFile {
+        /// Its folder.
+        folder: std::path::PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
     /// `FEWRON_ISA` asks for an instruction set that this processor does not have.
     #[error("FEWRON_ISA: {0}")]
     Isa(#[from] fewron_kernels::UnknownIsa),

@@ -171,6 +171,7 @@ impl Pass<'_> {
     pub(crate) fn blocks(&mut self, first: usize, x: &mut [f32]) {
         for layer in first..self.model.layers.len() {
             self.block(layer, x);
+            self.model.release_layer(layer);
         }
         self.observe(Site::ResidFinal, self.model.layers.len(), x);
     }

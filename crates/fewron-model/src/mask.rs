@@ -32,6 +32,22 @@ pub enum InputSite {
     Down,
 }
 
+impl InputSite {
+    /// All of them, in the order of the forward pass.
+    pub const ALL: [InputSite; 4] =
+        [InputSite::Attention, InputSite::AttentionOutput, InputSite::Mlp, InputSite::Down];
+
+    /// The name in plans.
+    pub fn name(self) -> &'static str {
+        match self {
+            InputSite::Attention => "attention",
+            InputSite::AttentionOutput => "attention_output",
+            InputSite::Mlp => "mlp",
+            InputSite::Down => "down",
+        }
+    }
+}
+
 /// Decides which MLP neurons and heads run for a token. Costs nothing when absent.
 ///
 /// `token` counts the tokens of the call to [`crate::Session::forward`], from 0. Lists are indices

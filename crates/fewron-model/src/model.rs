@@ -1,16 +1,20 @@
 //! A loaded model: configuration and weights, immutable and shared.
 
 mod loader;
+mod residency;
 mod weight;
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::gguf::{Gguf, Recipe};
+use crate::mask::InputSite;
 use crate::norm::Norm;
 use crate::rope::{Rope, RopeKind};
 use crate::source::Source;
 use fewron_kernels::{Isa, Memory, NeuronMajor, Packed, Pool};
 use loader::Loader;
+use residency::Plan;
+pub use residency::Residency;
 use std::collections::HashSet;
 use std::sync::Arc;
 use weight::Form;
@@ -62,6 +66,8 @@ pub struct Model {
     rope_kinds: Vec<RopeKind>,
     pub(crate) layers: Vec<Layer>,
     parameters: u64,
+    /// Bytes in the file for weights that do not stay in memory, if there is one.
+    cold_bytes: Option<u64>,
 }
 
 /// How a model is loaded.
@@ -74,6 +80,8 @@ pub struct LoadOptions {
     /// [`crate::MaskSource::thin`]. Results are those of matrices by row up to rounding. Neurons and
     /// heads that are off then spare no gate, up or query weights.
     pub by_input: bool,
+    /// How much memory the weights may take; `None` keeps all of them there.
+    pub residency: Option<Residency>,
     /// Instruction set of the kernels; `None` takes the best that the processor has, or the one that
     /// `FEWRON_ISA` names.
     pub isa: Option<Isa>,
@@ -189,13 +197,19 @@ impl Model {
             by_input: options.by_input,
             tied: !config.untied_head,
             memory: Memory::default(),
+            cold: None,
+            plan: Plan::hot(&config),
             used: HashSet::new(),
             mlps: Vec::new(),
         };
+        if let Some(residency) = &options.residency {
+            loader.set_residency(&config, residency)?;
+        }
         let (vocab, hidden) = (config.vocab, config.hidden);
         let (embedding, output) = if config.untied_head {
             // Only rows of it are looked up: it stays in the file.
-            let embedding = loader.view("token_embd.weight", &[hidden, vocab])?;
+            let mut embedding = loader.view("token_embd.weight", &[hidden, vocab])?;
+            embedding.released = options.residency.is_some();
             (embedding, loader.head("output", vocab, hidden, config.biases.head)?)
         } else {
             let tied = loader.head("token_embd", vocab, hidden, false)?;
@@ -231,7 +245,9 @@ impl Model {
         }
         config.shared_mlp = layers.len() > 1 && loader.mlps.len() == 1;
         let parameters = source.parameters();
+        let cold_bytes = loader.cold.as_ref().map(|(file, _)| file.len_bytes());
         Ok(Self {
+            cold_bytes,
             config,
             isa,
             embedding,
@@ -310,9 +326,66 @@ impl Model {
         }
     }
 
+    /// Bytes of the matrices that read an input of a layer.
+    pub fn site_bytes(&self, layer: usize, site: InputSite) -> usize {
+        let bytes = self.layer_bytes(layer);
+        match site {
+            InputSite::Attention => bytes.query + bytes.key_value,
+            InputSite::AttentionOutput => bytes.output,
+            InputSite::Mlp => bytes.gate + bytes.up,
+            InputSite::Down => bytes.down,
+        }
+    }
+
+    /// ‖W[:, j]‖₂ of each channel of an input of a layer, over all matrices that read it.
+    pub fn channel_norms(&self, layer: usize, site: InputSite) -> Vec<f32> {
+        let l = &self.layers[layer];
+        let weights: Vec<&Weight> = match site {
+            InputSite::Attention => vec![&l.q_proj, &l.k_proj, &l.v_proj],
+            InputSite::Mlp => l.mlp.gate_proj.iter().chain([&l.mlp.up_proj]).collect(),
+            InputSite::AttentionOutput => return l.o_proj.weights.row_norms(self.isa),
+            InputSite::Down => return l.mlp.down_proj.weights.row_norms(self.isa),
+        };
+        let mut squares = Vec::new();
+        weights.iter().for_each(|weight| weight.add_channel_squares(self, &mut squares));
+        squares.iter().map(|square| square.sqrt()).collect()
+    }
+
     /// The down projection of a layer, by neuron.
     pub fn down_proj(&self, layer: usize) -> &NeuronMajor {
         &self.layers[layer].mlp.down_proj.weights
+    }
+
+    /// Bytes of weights that a [`Residency`] keeps out of memory, but for those of float matrices, which
+    /// are read from the model's files.
+    pub fn cold_bytes(&self) -> u64 {
+        self.cold_bytes.unwrap_or(0)
+    }
+
+    /// Gives back all memory of weights that do not stay there. Sessions do so after each layer.
+    pub fn release_cold(&self) {
+        (0..self.layers.len()).for_each(|layer| self.release_layer(layer));
+        self.release_head();
+    }
+
+    /// As [`Self::release_cold`], for the matrices of a layer.
+    pub(crate) fn release_layer(&self, layer: usize) {
+        if self.cold_bytes.is_none() {
+            return;
+        }
+        let Layer { q_proj, k_proj, v_proj, o_proj, mlp, .. } = &self.layers[layer];
+        let weights = [q_proj, k_proj, v_proj, &mlp.up_proj].into_iter().chain(&mlp.gate_proj);
+        weights.for_each(|weight| weight.release(&self.source));
+        o_proj.weights.release();
+        mlp.down_proj.weights.release();
+    }
+
+    /// As [`Self::release_cold`], for embeddings and output head.
+    pub(crate) fn release_head(&self) {
+        if self.cold_bytes.is_some() {
+            self.embedding.release(&self.source);
+            self.output.release(&self.source);
+        }
     }
 
     /// Makes `ropes` the rotations of a batch's positions, one for each kind: see [`Layer::rope`].

@@ -305,9 +305,10 @@ impl Session {
     pub fn backward(&self, trace: &Trace, logits: &[f32], labels: &[u32], stop: Stop) -> Gradients {
         let mut ropes = Vec::new();
         self.model.set_ropes(&mut ropes, &trace.positions);
-        let ropes = &ropes;
-        Backward { model: &self.model, pool: &self.pool, cache: &self.cache, ropes, trace }
-            .run(logits, labels, stop)
+        let (model, pool, cache, ropes) = (&self.model, &self.pool, &self.cache, &ropes);
+        let gradients = Backward { model, pool, cache, ropes, trace }.run(logits, labels, stop);
+        model.release_cold();
+        gradients
     }
 
     /// Refuses unknown tokens and texts of more positions than the context holds.
@@ -368,11 +369,12 @@ impl Session {
             let (isa, x, out) = (model.isa(), &self.input, &mut self.logits);
             let margin = Margin { depth, deviations: DEVIATIONS };
             matvec_shortlist(isa, &self.pool, head, x, margin, &mut self.near, out);
-            return;
+            return model.release_head();
         }
         let mut batch = Vec::new();
         let out = if self.logits.is_empty() { &mut self.logits } else { &mut batch };
         model.output.forward(model, &self.pool, &self.input, out);
         self.logits.append(&mut batch);
+        model.release_head();
     }
 }

@@ -60,6 +60,12 @@ impl Trace {
         &self.layers[layer].up
     }
 
+    /// Gate projection of a layer before its activation function, `[tokens, intermediate]`; empty
+    /// without a gate.
+    pub fn gate(&self, layer: usize) -> &[f32] {
+        &self.layers[layer].gate
+    }
+
     /// Outputs of a layer's heads, `[tokens, heads · head_dim]`.
     pub fn head_outputs(&self, layer: usize) -> &[f32] {
         &self.layers[layer].z

@@ -12,6 +12,8 @@ use std::fmt;
 pub enum Weighting {
     /// E|up_i|·‖W_down,i‖: the expected size of what it adds to the residual stream.
     Magnitude,
+    /// √E[up_i²]·‖W_down,i‖: the same in the mean square.
+    Rms,
     /// √E[(g_i·up_i)²]: Fisher information of the neuron's gate.
     Fisher,
     /// E[|g_i·up_i| + ½·|up_i|·‖g‖]: the size of the corrected attribution −g·o + ½·|o|·‖g‖ (arXiv
@@ -21,13 +23,14 @@ pub enum Weighting {
 
 impl Weighting {
     /// All of them.
-    pub const ALL: [Weighting; 3] =
-        [Weighting::Magnitude, Weighting::Fisher, Weighting::Attribution];
+    pub const ALL: [Weighting; 4] =
+        [Weighting::Magnitude, Weighting::Rms, Weighting::Fisher, Weighting::Attribution];
 
     /// The name in records.
     pub fn name(self) -> &'static str {
         match self {
             Weighting::Magnitude => "magnitude",
+            Weighting::Rms => "rms",
             Weighting::Fisher => "fisher",
             Weighting::Attribution => "attribution",
         }
@@ -43,11 +46,20 @@ impl fmt::Display for Weighting {
 /// Strength of the correction (arXiv 2406.06562).
 const CORRECTION: f32 = 0.5;
 
+/// Tokens of the mean that a neuron's figures by sign are drawn towards.
+const SHRINKAGE: f64 = 100.0;
+
 /// Sums over traced tokens of what neurons and heads matter, by layer.
 #[derive(Clone, Debug)]
 pub struct Importance {
     tokens: usize,
     magnitude: Vec<Vec<f64>>,
+    /// up², and that and the tokens where act(gate) is positive.
+    squares: Vec<Vec<f64>>,
+    positive_squares: Vec<Vec<f64>>,
+    positive: Vec<Vec<f64>>,
+    /// g².
+    gradients: Vec<Vec<f64>>,
     fisher: Vec<Vec<f64>>,
     attribution: Vec<Vec<f64>>,
     totals: Vec<Vec<f64>>,
@@ -62,6 +74,10 @@ impl Importance {
         Self {
             tokens: 0,
             magnitude: neurons.clone(),
+            squares: neurons.clone(),
+            positive_squares: neurons.clone(),
+            positive: neurons.clone(),
+            gradients: neurons.clone(),
             fisher: neurons.clone(),
             attribution: neurons.clone(),
             totals: neurons,
@@ -81,10 +97,19 @@ impl Importance {
             let n = self.totals[layer].len();
             let rows = gradients.neurons[layer].chunks_exact(n);
             let outputs = trace.neuron_outputs(layer).chunks_exact(n);
-            for ((g, o), up) in rows.zip(outputs).zip(trace.up(layer).chunks_exact(n)) {
+            let inputs = trace.up(layer).chunks_exact(n).enumerate();
+            for ((g, o), (token, up)) in rows.zip(outputs).zip(inputs) {
+                let gate = trace.gate(layer).get(token * n..(token + 1) * n);
                 let bound = CORRECTION * g.iter().map(|g| g * g).sum::<f32>().sqrt();
                 for i in 0..n {
                     let part = g[i] * up[i];
+                    let square = f64::from(up[i] * up[i]);
+                    if gate.is_some_and(|gate| gate[i] > 0.0) {
+                        self.positive[layer][i] += 1.0;
+                        self.positive_squares[layer][i] += square;
+                    }
+                    self.squares[layer][i] += square;
+                    self.gradients[layer][i] += f64::from(g[i] * g[i]);
                     self.magnitude[layer][i] += f64::from(up[i].abs());
                     self.fisher[layer][i] += f64::from(part * part);
                     self.attribution[layer][i] += f64::from(part.abs() + bound * up[i].abs());
@@ -109,13 +134,12 @@ impl Importance {
     pub fn weights(&self, model: &Model, weighting: Weighting) -> Vec<Vec<f32>> {
         match weighting {
             Weighting::Attribution => self.means(&self.attribution),
-            Weighting::Fisher => {
-                let mut weights = self.means(&self.fisher);
-                weights.iter_mut().flatten().for_each(|weight| *weight = weight.sqrt());
-                weights
-            }
-            Weighting::Magnitude => {
-                let mut weights = self.means(&self.magnitude);
+            Weighting::Fisher => self.roots(&self.fisher),
+            Weighting::Magnitude | Weighting::Rms => {
+                let mut weights = match weighting {
+                    Weighting::Rms => self.roots(&self.squares),
+                    _ => self.means(&self.magnitude),
+                };
                 for (layer, weights) in weights.iter_mut().enumerate() {
                     let norms = model.down_proj(layer).row_norms(model.isa());
                     weights.iter_mut().zip(norms).for_each(|(weight, norm)| *weight *= norm);
@@ -123,6 +147,39 @@ impl Importance {
                 weights
             }
         }
+    }
+
+    /// By how much weights grow or shrink where act(gate_i) is positive, and where it is not, by layer: the
+    /// root of E[up_i²] there over E[up_i²], drawn towards 1 by a hundred tokens of the mean.
+    pub fn by_sign(&self) -> [Vec<Vec<f32>>; 2] {
+        let all = self.tokens.max(1) as f64;
+        let factor = |layer: usize, i: usize, positive: bool| {
+            let mean = self.squares[layer][i] / all;
+            let (sum, count) = (self.positive_squares[layer][i], self.positive[layer][i]);
+            let (sum, count) = match positive {
+                true => (sum, count),
+                false => (self.squares[layer][i] - sum, all - count),
+            };
+            let drawn = (sum + SHRINKAGE * mean) / (count + SHRINKAGE);
+            if mean > 0.0 { (drawn / mean).sqrt() as f32 } else { 1.0 }
+        };
+        [true, false].map(|positive| {
+            let layers = self.squares.iter().enumerate();
+            layers
+                .map(|(layer, row)| (0..row.len()).map(|i| factor(layer, i, positive)).collect())
+                .collect()
+        })
+    }
+
+    /// What a neuron's size is worth in every layer alike, by layer: √E[g_i²], times √E[up_i²] where the
+    /// size is that of act(gate_i) alone. Its square is the neuron's Fisher information.
+    pub fn sensitivity(&self, gated: bool) -> Vec<Vec<f32>> {
+        let mut roots = self.roots(&self.gradients);
+        if gated {
+            let up = self.roots(&self.squares);
+            roots.iter_mut().flatten().zip(up.iter().flatten()).for_each(|(g, up)| *g *= up);
+        }
+        roots
     }
 
     /// Mean corrected attribution of each neuron, by layer: what the static policy ranks by.
@@ -133,6 +190,12 @@ impl Importance {
     /// E[(Σ g_h·o_h)²] of each head, by layer: Fisher information of switching it.
     pub fn heads(&self) -> Vec<Vec<f32>> {
         self.means(&self.heads)
+    }
+
+    fn roots(&self, layers: &[Vec<f64>]) -> Vec<Vec<f32>> {
+        let mut means = self.means(layers);
+        means.iter_mut().flatten().for_each(|mean| *mean = mean.sqrt());
+        means
     }
 
     fn means(&self, layers: &[Vec<f64>]) -> Vec<Vec<f32>> {

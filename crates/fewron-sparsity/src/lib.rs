@@ -17,7 +17,7 @@ pub use attribution::{Attribution, Scope, Scores};
 pub use calibration::{Calibration, CalibrationProbe};
 pub use importance::{Importance, Weighting};
 pub use metric::Metric;
-pub use plan::{Cut, Heads, LayerPlan, Plan, PolicyError};
+pub use plan::{Cut, Heads, InputCut, LayerPlan, Plan, PolicyError};
 pub use policy::{Policy, PolicyKind, Recorder, Replay};
 pub use prompt::prompt_scores;
 pub use selection::{Kept, Selection, select};

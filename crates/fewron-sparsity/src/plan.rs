@@ -8,7 +8,7 @@ use crate::calibration::Calibration;
 use crate::policy::PolicyKind;
 use crate::selection::{Selection, kept_count, top_k};
 use crate::{Scope, selection::quantile};
-use fewron_model::{LowRank, Model, ModelConfig};
+use fewron_model::{InputSite, LowRank, Model, ModelConfig};
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -31,6 +31,12 @@ pub struct LayerPlan {
     pub cut: Cut,
     /// One for each neuron: the gate policy's c_i, the static policy's scores; else empty.
     pub weights: Arc<[f32]>,
+    /// The gate policy's c_i where act(gate_i) is negative; empty where they are the same.
+    pub negative_weights: Arc<[f32]>,
+    /// Channels that are left out of the inputs of the layer's matrices, by [`InputSite::ALL`]. Policy
+    /// `gate` has the last one alone, its second stage: neurons whose output turns out to be small are off
+    /// for the down projection.
+    pub inputs: [InputCut; 4],
     /// Scores of the neurons from the MLP's input.
     pub predictor: Option<Arc<LowRank>>,
     /// What is added to the MLP's output for the neurons that are off.
@@ -45,14 +51,36 @@ pub struct LayerPlan {
 }
 
 impl LayerPlan {
+    /// The cut of an input.
+    pub fn input(&self, site: InputSite) -> &InputCut {
+        &self.inputs[site as usize]
+    }
+
+    /// The same, to change.
+    pub fn input_mut(&mut self, site: InputSite) -> &mut InputCut {
+        &mut self.inputs[site as usize]
+    }
+
     /// Scores of the neurons from what the policy sees of them: act(gate), predicted scores, or outputs.
     pub fn score(&self, policy: PolicyKind, values: &[f32], scores: &mut Vec<f32>) {
         scores.clear();
         match policy {
-            PolicyKind::Gate => {
+            PolicyKind::Gate if self.negative_weights.is_empty() => {
                 scores.extend(values.iter().zip(&*self.weights).map(|(v, c)| v.abs() * c));
             }
-            PolicyKind::Magnitude => scores.extend(values.iter().map(|v| v.abs())),
+            PolicyKind::Gate => {
+                let weights = self.weights.iter().zip(&*self.negative_weights);
+                let score = |(v, (c, negative)): (&f32, (&f32, &f32))| {
+                    if *v > 0.0 { v * c } else { -v * negative }
+                };
+                scores.extend(values.iter().zip(weights).map(score));
+            }
+            PolicyKind::Magnitude if self.weights.is_empty() => {
+                scores.extend(values.iter().map(|v| v.abs()));
+            }
+            PolicyKind::Magnitude => {
+                scores.extend(values.iter().zip(&*self.weights).map(|(v, c)| v.abs() * c));
+            }
             _ => scores.extend_from_slice(values),
         }
     }
@@ -91,6 +119,36 @@ impl Cut {
             Cut::Above(least) => {
                 let on = scores.iter().zip(0..).filter(|&(&score, _)| score >= least);
                 kept.extend(on.map(|(_, i)| i));
+            }
+        }
+    }
+}
+
+/// Which channels of an input are left out: those whose product with their weights is small.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InputCut {
+    /// Least |x_j|·‖W[:, j]‖ of a channel that stays (Chen et al., WINA, 2025); 0 leaves all.
+    pub least: f32,
+    /// ‖W[:, j]‖ of each channel.
+    pub norms: Arc<[f32]>,
+}
+
+impl InputCut {
+    /// Whether anything is left out.
+    pub fn is_some(&self) -> bool {
+        self.least > 0.0
+    }
+
+    /// Whether a channel with this value stays.
+    pub fn keeps(&self, channel: usize, value: f32) -> bool {
+        self.norms.get(channel).is_none_or(|norm| value.abs() * norm >= self.least)
+    }
+
+    /// Sets the channels under the limit to 0; `values` are those of all channels.
+    pub fn thin(&self, values: &mut [f32]) {
+        for (value, norm) in values.iter_mut().zip(&*self.norms) {
+            if value.abs() * norm < self.least {
+                *value = 0.0;
             }
         }
     }
@@ -175,7 +233,7 @@ impl Plan {
     }
 
     /// This plan with another share of neurons off, the same in each layer: its scores stay, what was
-    /// fitted for its own share (compensation) goes.
+    /// fitted for its own share (compensation, second stage) goes.
     ///
     /// # Errors
     /// For thresholds that were not calibrated.
@@ -187,7 +245,10 @@ impl Plan {
             _ => {}
         }
         let mut plan = self.clone();
-        plan.layers.iter_mut().for_each(|layer| layer.compensation = None);
+        for layer in &mut plan.layers {
+            layer.compensation = None;
+            layer.inputs = Default::default();
+        }
         plan.cut_all(selection, ratio);
         Ok(plan)
     }
@@ -208,7 +269,7 @@ impl Plan {
             let missing = match self.policy {
                 PolicyKind::Gate | PolicyKind::Static => layer.weights.is_empty(),
                 PolicyKind::Predict => layer.predictor.is_none(),
-                PolicyKind::Prompt | PolicyKind::Magnitude => false,
+                PolicyKind::Prompt | PolicyKind::Magnitude | PolicyKind::Input => false,
             };
             if missing {
                 let what = format!("layer {index} of a plan for policy {}", self.policy);
@@ -225,13 +286,14 @@ impl Plan {
     }
 
     /// Weight bytes that a token reads where `active(layer)` is the share of a layer's neurons that
-    /// run: see [`fewron_model::BytesPerToken`]. Heads that are off spare their rows of the query
+    /// run, where there is a second stage the mean of those that are computed and those whose outputs are
+    /// used: see [`fewron_model::BytesPerToken`]. Heads that are off spare their rows of the query
     /// projection and their columns of the output projection.
     pub fn bytes_per_token(&self, model: &Model, active: impl Fn(usize) -> f64) -> f64 {
         let mut total = (model.bytes_per_token().total() + self.added_bytes()) as f64;
         for (index, layer) in self.layers.iter().enumerate() {
             let bytes = model.layer_bytes(index);
-            if layer.cut != Cut::Dense {
+            if layer.cut != Cut::Dense || self.policy == PolicyKind::Input {
                 total -= self.policy.spared_bytes(&bytes, active(index));
             }
             if let Heads::Listed(on) = &layer.heads {
@@ -252,7 +314,9 @@ fn check(
 ) -> Result<(), PolicyError> {
     match (policy, selection) {
         (_, Selection::Global) => Err(PolicyError::Global),
-        (PolicyKind::Predict | PolicyKind::Static, _) => Err(PolicyError::NeedsPlan(policy)),
+        (PolicyKind::Predict | PolicyKind::Static | PolicyKind::Input, _) => {
+            Err(PolicyError::NeedsPlan(policy))
+        }
         (PolicyKind::Gate, _) if !config.gated => Err(PolicyError::NoGate),
         (PolicyKind::Gate | PolicyKind::Prompt, _) if scope.has_heads() => {
             Err(PolicyError::Heads(policy))

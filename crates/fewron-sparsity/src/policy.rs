@@ -1,10 +1,10 @@
 //! Mask sources: replay of chosen masks, run-time policies, and a recorder of what was kept.
 
-use crate::plan::{Cut, Heads, LayerPlan, Plan};
+use crate::plan::{Cut, Heads, InputCut, LayerPlan, Plan};
 use crate::prompt::prompt_scores;
 use crate::selection::{Kept, top_k};
 use fewron_model::{
-    Choice, LayerBytes, Logits, LowRank, MaskSource, ModelConfig, ModelError, Session,
+    Choice, InputSite, LayerBytes, Logits, LowRank, MaskSource, ModelConfig, ModelError, Session,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -49,22 +49,25 @@ pub enum PolicyKind {
     Prompt,
     /// One set of neurons for every token, by the attribution of calibration text.
     Static,
+    /// Input channels of every matrix whose products are small are left out.
+    Input,
     /// Exact outputs, the largest kept: a reference, since everything is computed first.
     Magnitude,
 }
 
 /// A name that no policy has.
 #[derive(Debug, Error)]
-#[error("no policy {0:?}; there are gate, predict, prompt, static, magnitude")]
+#[error("no policy {0:?}; there are gate, predict, prompt, static, input, magnitude")]
 pub struct UnknownPolicy(String);
 
 impl PolicyKind {
     /// All of them.
-    pub const ALL: [PolicyKind; 5] = [
+    pub const ALL: [PolicyKind; 6] = [
         PolicyKind::Gate,
         PolicyKind::Predict,
         PolicyKind::Prompt,
         PolicyKind::Static,
+        PolicyKind::Input,
         PolicyKind::Magnitude,
     ];
 
@@ -75,15 +78,18 @@ impl PolicyKind {
             PolicyKind::Predict => "predict",
             PolicyKind::Prompt => "prompt",
             PolicyKind::Static => "static",
+            PolicyKind::Input => "input",
             PolicyKind::Magnitude => "magnitude",
         }
     }
 
-    /// The bytes of a layer's MLP that a token does not read where `active` of its neurons run.
+    /// The bytes of a layer that a token does not read where `active` of its neurons run; for policy
+    /// `input`, where that share of its weights is read.
     pub fn spared_bytes(self, bytes: &LayerBytes, active: f64) -> f64 {
         let skippable = match self {
             PolicyKind::Gate => bytes.up + bytes.down,
             PolicyKind::Predict | PolicyKind::Prompt | PolicyKind::Static => bytes.mlp(),
+            PolicyKind::Input => bytes.total(),
             PolicyKind::Magnitude => 0,
         };
         skippable as f64 * (1.0 - active)
@@ -178,6 +184,7 @@ impl MaskSource for Policy<'_> {
             PolicyKind::Gate => Choice::ByGate,
             PolicyKind::Predict => Choice::ByPrediction,
             PolicyKind::Magnitude => Choice::ByOutput,
+            PolicyKind::Input => Choice::Dense,
             PolicyKind::Prompt | PolicyKind::Static => match self.fixed.get(layer) {
                 Some(fixed) => {
                     kept.extend_from_slice(fixed);
@@ -192,6 +199,17 @@ impl MaskSource for Policy<'_> {
         let layer = &self.plan.layers[layer];
         layer.score(self.plan.policy, values, &mut self.scores);
         layer.cut.keep(&self.scores, kept);
+    }
+
+    fn thins(&mut self, _: usize) -> bool {
+        self.plan.layers.iter().flat_map(|layer| &layer.inputs).any(InputCut::is_some)
+    }
+
+    fn thin(&mut self, site: InputSite, layer: usize, _: usize, values: &mut [f32]) {
+        let cut = self.plan.layers[layer].input(site);
+        if cut.is_some() {
+            cut.thin(values);
+        }
     }
 
     fn predictor(&mut self, layer: usize, _: usize) -> Option<Arc<LowRank>> {

@@ -2,8 +2,9 @@
 
 mod calibrated;
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use std::thread;
 
@@ -13,7 +14,10 @@ use fewron_model::chat::{ChatTemplate, Message};
 use fewron_model::gguf::{Gguf, Recipe};
 use fewron_model::hf::HfDirectory;
 use fewron_model::tokenizer::{Tokenizer, TokenizerError};
-use fewron_model::{LoadOptions, Model, ModelError, Pool, Session, Source};
+use fewron_model::{LoadOptions, Model, ModelError, Pool, Residency, Session, Source};
+
+use fewron_sparsity::PolicyKind;
+use fewron_sparsity::plan::file::{read_frequency, read_record};
 
 use crate::cli::{KvType, ModelArgs};
 use crate::store::{self, ModelFile};
@@ -49,7 +53,7 @@ impl Loaded {
     /// One line that names the file, what is wrong with it and a way out. A chat template that
     /// cannot be used is an error only where it is needed.
     pub(crate) fn open(model_arg: &str) -> Result<Self> {
-        Self::open_as(model_arg, None)
+        Self::open_with(store::resolve(model_arg)?, None, LoadOptions::default())
     }
 
     /// As [`Self::open`], with what the arguments say about float weights.
@@ -57,11 +61,33 @@ impl Loaded {
     /// # Errors
     /// As [`Self::open`].
     pub(crate) fn from_args(args: &ModelArgs) -> Result<Self> {
-        Self::open_as(&args.name, args.quantize)
+        Self::for_plans(args, &[])
     }
 
-    fn open_as(model_arg: &str, quantize: Option<DType>) -> Result<Self> {
-        let mut file = store::resolve(model_arg)?;
+    /// As [`Self::from_args`], laid out for these plans: what they keep most often stays in memory under a
+    /// budget, and all matrices lie by input if each plan leaves out input channels.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn for_plans(args: &ModelArgs, plans: &[&Path]) -> Result<Self> {
+        let file = store::resolve(&args.name)?;
+        let wishes: Vec<Wishes> = plans.iter().map(|path| Wishes::of(path, &file)).collect();
+        let by_input = !wishes.is_empty() && wishes.iter().all(|wishes| wishes.by_input);
+        let heat = wishes.into_iter().next().map(|wishes| wishes.heat).unwrap_or_default();
+        let budget = args.resident_budget_bytes();
+        let residency = budget.map(|bytes| residency(bytes, heat)).transpose()?;
+        Self::open_with(
+            file,
+            args.quantize,
+            LoadOptions { residency, by_input, ..LoadOptions::default() },
+        )
+    }
+
+    fn open_with(
+        mut file: ModelFile,
+        quantize: Option<DType>,
+        options: LoadOptions,
+    ) -> Result<Self> {
         let source = if file.path.is_dir() {
             let directory = HfDirectory::open(&file.path);
             Source::HuggingFace(directory.map_err(|e| bad_model(&file.path, e))?)
@@ -86,7 +112,7 @@ impl Loaded {
             file.name = format!("{} as {dtype}", file.name);
         }
         let mut progress = None;
-        let options = LoadOptions { recipe, ..LoadOptions::default() };
+        let options = LoadOptions { recipe, ..options };
         let model = Model::load(source, &options, &mut |done, parts| {
             let new = || Progress::late("loading", Unit::Items, parts as u64);
             progress.get_or_insert_with(new).set(done as u64);
@@ -177,6 +203,38 @@ impl Loaded {
     pub(crate) fn sha256(&self) -> Result<String> {
         self.file.sha256().with_context(|| format!("cannot hash {}", self.file.path.display()))
     }
+}
+
+/// A budget for weights in memory; the others go to a file in the cache folder.
+fn residency(budget_bytes: usize, heat: Vec<Vec<f32>>) -> Result<Residency> {
+    let directory = store::Home::find()?.folder()?;
+    Ok(Residency { budget_bytes, heat, gate_stays_hot: true, directory })
+}
+
+/// How a plan wants a model to lie in memory.
+#[derive(Default)]
+struct Wishes {
+    by_input: bool,
+    heat: Vec<Vec<f32>>,
+}
+
+impl Wishes {
+    /// What a plan file says before its model is loaded; nothing for one that cannot be read, which is told
+    /// when it is used.
+    fn of(path: &Path, model: &ModelFile) -> Self {
+        let path = if path == Path::new("auto") { beside(&model.path) } else { path.to_owned() };
+        let Ok(bytes) = std::fs::read(path) else { return Self::default() };
+        let policy = read_record(&bytes).map(|record| record.policy);
+        let by_input = matches!(policy, Ok(PolicyKind::Input));
+        Self { by_input, heat: read_frequency(&bytes) }
+    }
+}
+
+/// Where the plan of a model lies by itself: `MODEL.fewron`.
+pub(crate) fn beside(model: &Path) -> PathBuf {
+    let mut path: OsString = model.components().as_path().into();
+    path.push(".fewron");
+    path.into()
 }
 
 /// A problem of the model, with the file that has it; errors of reading a file name it themselves.

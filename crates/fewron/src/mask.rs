@@ -1,12 +1,11 @@
 //! The run-time mask that `--plan`, or `--policy` and `--sparsity`, ask for, and what it kept.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use fewron_model::{Choice, Logits, MaskSource, ModelError, Pool, Session};
+use fewron_model::{Choice, InputSite, Logits, MaskSource, ModelError, Pool, Session};
 use fewron_sparsity::plan::file::{PlanError, from_bytes, read_record};
 use fewron_sparsity::plan::record::{PlanModel, PlanRecord};
 use fewron_sparsity::{Calibration, Plan, Policy, PolicyKind, Scope, Selection};
@@ -21,6 +20,7 @@ pub(crate) struct Masking {
     pub(crate) plan: Plan,
     /// What a plan file says about itself.
     pub(crate) record: Option<PlanRecord>,
+    site_bytes: Vec<[usize; 4]>,
 }
 
 impl Masking {
@@ -49,7 +49,7 @@ impl Masking {
         let (plan, record) = from_bytes(&bytes, &plan_model(loaded)?, config, isa, pool)
             .map_err(|error| bad_plan(&path, &error))?;
         let label = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(Self { label, plan, record: Some(record) })
+        Ok(Self { label, plan, record: Some(record), site_bytes: site_bytes(loaded) })
     }
 
     /// A policy at one ratio for all layers, calibrated on the built-in text.
@@ -61,14 +61,27 @@ impl Masking {
         };
         let config = loaded.model.config();
         let plan = Plan::uniform(config, kind, Scope::Mlp, Selection::Layer, ratio, &calibration)?;
-        Ok(Self { label: format!("{policy}@{ratio}"), plan, record: None })
+        let label = format!("{policy}@{ratio}");
+        Ok(Self { label, plan, record: None, site_bytes: site_bytes(loaded) })
     }
 
     /// A mask that counts what it keeps.
     pub(crate) fn mask(&self) -> Mask<'_> {
         let layers = self.plan.layers.len();
-        Mask { policy: Policy::new(&self.plan), kept: vec![0; layers], seen: vec![0; layers] }
+        Mask {
+            policy: Policy::new(&self.plan),
+            kept: vec![0; layers],
+            seen: vec![0; layers],
+            site_bytes: self.site_bytes.clone(),
+        }
     }
+}
+
+/// Bytes of the matrices that read each input, by layer.
+fn site_bytes(loaded: &Loaded) -> Vec<[usize; 4]> {
+    let layers = 0..loaded.model.config().layers.len();
+    let of = |layer| InputSite::ALL.map(|site| loaded.model.site_bytes(layer, site));
+    layers.map(of).collect()
 }
 
 /// The model as plans know it.
@@ -90,9 +103,7 @@ pub(crate) fn plan_model(loaded: &Loaded) -> Result<PlanModel> {
 
 /// Where `--plan auto` looks: beside the model, `MODEL.fewron`.
 pub(crate) fn path_beside(loaded: &Loaded) -> PathBuf {
-    let mut path: OsString = loaded.file.path.components().as_path().into();
-    path.push(".fewron");
-    path.into()
+    crate::loaded::beside(&loaded.file.path)
 }
 
 /// What a plan file says about itself, without its tensors.
@@ -129,6 +140,8 @@ pub(crate) struct Mask<'a> {
     kept: Vec<u64>,
     /// Neurons seen.
     seen: Vec<u64>,
+    /// Bytes of the matrices that read each input, by layer.
+    site_bytes: Vec<[usize; 4]>,
 }
 
 /// Shares of MLP neurons that ran at masked tokens.
@@ -162,13 +175,16 @@ impl<'a> Mask<'a> {
     /// Takes the share of neurons kept since the last call; `None` if nothing was masked.
     pub(crate) fn take_active(&mut self) -> Option<Active> {
         let (kept, seen) = (&self.kept, &self.seen);
-        let share = |kept: u64, seen: u64| if seen > 0 { kept as f64 / seen as f64 } else { 1.0 };
-        let all: u64 = seen.iter().sum();
-        let layers = kept.iter().zip(seen).map(|(&kept, &seen)| share(kept, seen)).collect();
-        let active = Active { mean: share(kept.iter().sum(), all), layers };
+        let any = seen.iter().any(|&seen| seen > 0);
+        let share = |(&kept, &seen): (&u64, &u64)| match seen {
+            0 => 1.0,
+            seen => kept as f64 / seen as f64,
+        };
+        let layers: Vec<f64> = kept.iter().zip(seen).map(share).collect();
+        let mean = layers.iter().sum::<f64>() / layers.len() as f64;
         self.kept.fill(0);
         self.seen.fill(0);
-        (all > 0).then_some(active)
+        any.then_some(Active { mean, layers })
     }
 
     /// Weight bytes that a token reads with these shares of active neurons.
@@ -197,11 +213,27 @@ impl MaskSource for Mask<'_> {
         let choice = self.policy.neurons(layer, token, kept);
         let neurons = self.policy.plan().neurons;
         match choice {
+            Choice::Dense if self.policy.plan().policy == PolicyKind::Input => {}
             Choice::Dense => self.count(layer, neurons, neurons),
             Choice::Listed => self.count(layer, kept.len(), neurons),
             _ => {}
         }
         choice
+    }
+
+    fn thin(&mut self, site: InputSite, layer: usize, token: usize, values: &mut [f32]) {
+        self.policy.thin(site, layer, token, values);
+        let plan = self.policy.plan();
+        if plan.layers[layer].input(site).is_some() {
+            // The down projection counts beside what was computed, so that the share is the mean of both;
+            // where all inputs are cut, each counts by the bytes that read it.
+            let bytes = match plan.policy {
+                PolicyKind::Input => self.site_bytes[layer][site as usize] / values.len(),
+                _ => 1,
+            };
+            let on = values.iter().filter(|value| **value != 0.0).count();
+            self.count(layer, on * bytes, values.len() * bytes);
+        }
     }
 
     fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {

@@ -49,7 +49,7 @@ fn rows(record: &PlanRecord) -> Vec<(String, String)> {
         held_out_rows(held_out, &mut row);
     }
     for compared in &record.compared {
-        let kl = format!("KL {:.4} without compensation", compared.kl);
+        let kl = format!("KL {:.4} in the comparison of weightings", compared.kl);
         row(&format!("  {}", compared.weighting), kl);
     }
     if !record.layers.is_empty() {

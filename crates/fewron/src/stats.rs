@@ -98,8 +98,25 @@ pub(crate) fn forget_peak_memory() -> bool {
 
 /// [`peak_memory_bytes`] of another process, by its id.
 pub(crate) fn peak_memory_bytes_of(process: &str) -> Option<u64> {
+    status_bytes(process, "VmHWM:")
+}
+
+/// Resident memory of this process, anonymous and of files, where the system tells (Linux: `VmRSS`).
+pub(crate) fn resident_bytes() -> Option<u64> {
+    status_bytes("self", "VmRSS:")
+}
+
+/// Minor and major page faults of this process so far, where the system tells (Linux).
+pub(crate) fn page_faults() -> Option<[u64; 2]> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name before them may hold spaces, but ends with the last parenthesis.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    Some([fields.get(7)?.parse().ok()?, fields.get(9)?.parse().ok()?])
+}
+
+fn status_bytes(process: &str, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)
 }

@@ -64,7 +64,10 @@ fn unknown_names() {
     let all = "magnitude, gradient, gxo, snip, fisher, ig, cor-gxo, wina, random";
     assert!(message.contains(all), "{message}");
     let message = error(&["generate", "m", "-p", "x", "--policy", "gato"]);
-    assert!(message.contains("dense, gate, prompt, predict, static, magnitude"), "{message}");
+    assert!(
+        message.contains("dense, gate, prompt, predict, static, input, magnitude"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -71,3 +71,29 @@ fn log_likelihood() {
     println!("nll {nll:.5}, reference {expected:.5}");
     assert!((nll / expected - 1.0).abs() < 0.005, "nll {nll}, expected {expected}");
 }
+
+/// Half of the weights' memory, and the same text.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_budget_saves_memory() {
+    let Some(model) = model() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let resident = |budget: &[&str]| {
+        let few = ["--prefill", "0", "--kv", "0", "--decode", "4", "--repetitions", "1"];
+        let args = [&["bench", &model, "--json", "-"], &few[..], budget].concat();
+        let run = fewron(home.path(), &args);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let bench: Value = serde_json::from_str(&run.stdout).unwrap();
+        bench["results"][0]["decode"][0]["resident_bytes"].as_u64().unwrap()
+    };
+    let (all, half) = (resident(&[]), resident(&["--resident-budget", "49"]));
+    println!("{all} bytes, with a budget {half}");
+    assert!(half + 30_000_000 < all, "{half} of {all}");
+    let answer = |budget: &[&str]| {
+        let args =
+            [&["generate", &model, "-p", "Why is the sky blue?", "-n", "8"], budget].concat();
+        fewron(home.path(), &args).stdout
+    };
+    let answers = [answer(&[]), answer(&["--resident-budget", "49"])];
+    assert!(!answers[0].is_empty() && answers[0] == answers[1], "{answers:?}");
+}

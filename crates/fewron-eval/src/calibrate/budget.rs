@@ -1,104 +1,82 @@
-//! Shares of neurons off by layer, from how sensitive each layer is.
+//! Shares of neurons off by layer, from how much their neurons matter to the loss.
 
-use super::held_out::Sums;
-use super::masks::{Behind, SeenFinal};
+use super::masks::Shadow;
 use super::{CalibrateError, Calibrator};
-use fewron_model::Logits;
-use fewron_sparsity::{Plan, Policy};
+use fewron_sparsity::selection::quantile;
+use fewron_sparsity::{Importance, LayerPlan, PolicyKind};
 
-/// Shares at which a layer's sensitivity is measured.
-const RATIOS: [f32; 5] = [0.3, 0.5, 0.7, 0.8, 0.9];
-
-/// Held-out windows that it is measured on, at most.
-const WINDOWS: usize = 2;
-
-/// Steps of a share when the budget is spent.
-const STEP: f32 = 0.02;
+/// Calibration windows whose neurons are pooled, at most.
+const WINDOWS: usize = 8;
 
 /// Highest share of a layer.
-const MOST: f32 = 0.96;
+const MOST: f32 = 0.97;
 
-/// KL divergence that switching off shares of one layer alone costs.
+/// Root Fisher information of neurons of some tokens, |o_i|·√E[g_i²], by layer and ascending. With a gate
+/// |act(gate_i)|·√E[up_i²] stands for |o_i|, since that is what the gate policy sees.
+///
+/// Its square is the curvature of KL(dense‖sparse) along a neuron, so one threshold over all layers is the
+/// allotment with the least KL for as many neurons, to second order. All neurons have as many bytes.
 pub struct Sensitivity {
-    /// By layer, at [`RATIOS`], in nats per token.
-    kl: Vec<[f64; RATIOS.len()]>,
+    scores: Vec<Vec<f32>>,
 }
 
 impl Calibrator<'_> {
-    /// Measures each layer alone, everything else dense.
-    pub(super) fn sensitivity(&mut self, plan: &Plan) -> Result<Sensitivity, CalibrateError> {
-        let windows = &self.windows.held_out[..self.windows.held_out.len().min(WINDOWS)];
-        let layers = plan.layers.len();
-        let mut cuts = Vec::new();
-        for ratio in RATIOS {
-            let mut cut = plan.clone();
-            self.set_cuts(&mut cut, ratio)?;
-            cuts.push(cut);
-        }
-        let mut sums = vec![[Sums::default(); RATIOS.len()]; layers];
-        for (index, window) in windows.iter().enumerate() {
-            let mut seen = SeenFinal::default();
-            self.session.truncate(0);
-            self.session.forward(&window.tokens, None, Some(&mut seen), Logits::None)?;
+    /// Measures the neurons of some windows.
+    pub(super) fn sensitivity(
+        &mut self,
+        importance: &Importance,
+    ) -> Result<Sensitivity, CalibrateError> {
+        let gated = self.model.config().gated;
+        let policy = if gated { PolicyKind::Gate } else { PolicyKind::Magnitude };
+        let worth = importance.sensitivity(gated);
+        let mut scores = vec![Vec::new(); worth.len()];
+        let windows = &self.windows.calibration;
+        let every = windows.len().div_ceil(WINDOWS);
+        for (index, window) in windows.iter().step_by(every).enumerate() {
+            self.step("sensitivity", index, WINDOWS)?;
             let mut x = self.session.embed(&window.tokens)?;
-            for layer in 0..layers {
-                self.step("sensitivity", index * layers + layer, windows.len() * layers)?;
-                for (cut, sums) in cuts.iter().zip(&mut sums[layer]) {
-                    let mut sparse = x.clone();
-                    let mut masks = Behind::new(Policy::new(cut), window.dense);
-                    self.session.block(layer, &mut sparse, Some(&mut masks), None);
-                    for later in layer + 1..layers {
-                        self.session.block(later, &mut sparse, None, None);
-                    }
-                    sums.add(&mut self.session, window, &seen.0, &sparse);
-                }
-                self.session.block(layer, &mut x, None, None);
+            for (layer, worth) in worth.iter().enumerate() {
+                let layer_plan =
+                    LayerPlan { weights: worth.as_slice().into(), ..LayerPlan::default() };
+                let shadow = Shadow::new(policy, &layer_plan, window.dense);
+                let mut shadow = shadow.with_scores();
+                self.session.block(layer, &mut x, Some(&mut shadow), None);
+                // Neighbouring tokens are alike: one in four will do.
+                let rows = shadow.scores.unwrap_or_default();
+                let rows = rows.chunks_exact(worth.len()).step_by(4);
+                scores[layer].extend(rows.flatten());
             }
         }
-        let mean = |sums: &Sums| sums.kl / sums.tokens.max(1) as f64;
-        Ok(Sensitivity { kl: sums.iter().map(|layer| layer.each_ref().map(mean)).collect() })
+        scores.iter_mut().for_each(|scores| scores.sort_unstable_by(f32::total_cmp));
+        Ok(Sensitivity { scores })
     }
 }
 
 impl Sensitivity {
-    /// Shares by layer whose mean is `sparsity`: from dense on, the next step is taken where it costs
-    /// least. All layers have as many neurons of as many bytes, so a step saves the same everywhere. Costs
-    /// of layers are taken to add up.
+    /// Shares by layer whose mean is `sparsity`.
     pub(super) fn ratios(&self, sparsity: f32) -> Vec<f32> {
-        let mut ratios = vec![0.0f32; self.kl.len()];
-        let steps = (f64::from(sparsity) * self.kl.len() as f64 / f64::from(STEP)).round() as usize;
-        for _ in 0..steps {
-            let cost = |layer: usize| {
-                let now = ratios[layer];
-                self.cost(layer, now + STEP) - self.cost(layer, now)
-            };
-            let open = (0..ratios.len()).filter(|&layer| ratios[layer] + STEP <= MOST + 1e-4);
-            let Some(cheapest) = open.min_by(|&a, &b| cost(a).total_cmp(&cost(b))) else { break };
-            ratios[cheapest] += STEP;
+        let mut all: Vec<f32> = self.scores.concat();
+        all.sort_unstable_by(f32::total_cmp);
+        // What a layer at its highest share cannot take goes to the others.
+        let (mut low, mut high) = (sparsity, 1.0);
+        for _ in 0..24 {
+            let middle = (low + high) / 2.0;
+            let ratios = self.under(quantile(&all, middle));
+            let mean = ratios.iter().sum::<f32>() / ratios.len() as f32;
+            if mean < sparsity { low = middle } else { high = middle }
         }
-        // What rounding and the highest share leave goes to all alike.
+        let ratios = self.under(quantile(&all, high));
         let mean = ratios.iter().sum::<f32>() / ratios.len().max(1) as f32;
         ratios.iter().map(|ratio| (ratio + sparsity - mean).clamp(0.0, 1.0)).collect()
     }
 
-    /// KL of a layer at a share: the convex hull of what was measured, from nothing at 0, so that no
-    /// measurement's noise makes a later step cheaper than an earlier one.
-    fn cost(&self, layer: usize, ratio: f32) -> f64 {
-        let measured = RATIOS.iter().zip(&self.kl[layer]).map(|(&r, &kl)| (f64::from(r), kl));
-        let points: Vec<(f64, f64)> = std::iter::once((0.0, 0.0)).chain(measured).collect();
-        let mut hull: Vec<(f64, f64)> = Vec::new();
-        for point in points {
-            while let [.., a, b] = hull[..]
-                && (b.1 - a.1) * (point.0 - a.0) >= (point.1 - a.1) * (b.0 - a.0)
-            {
-                hull.pop();
-            }
-            hull.push(point);
-        }
-        let at = f64::from(ratio);
-        let after = hull.iter().position(|point| point.0 >= at).unwrap_or(hull.len() - 1).max(1);
-        let (a, b) = (hull[after - 1], hull[after]);
-        a.1 + (b.1 - a.1) * (at - a.0) / (b.0 - a.0)
+    /// The share of each layer under a threshold.
+    fn under(&self, least: f32) -> Vec<f32> {
+        let share = |scores: &Vec<f32>| {
+            let under = scores.partition_point(|&score| score < least);
+            (under as f32 / scores.len().max(1) as f32).min(MOST)
+        };
+        self.scores.iter().map(share).collect()
     }
 }
 
@@ -107,27 +85,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_goes_where_it_costs_least() {
-        let cheap = [0.01, 0.02, 0.03, 0.04, 0.05];
-        let dear = cheap.map(|kl| kl * 10.0);
-        let sensitivity = Sensitivity { kl: vec![cheap, dear, cheap] };
+    fn a_budget_goes_where_neurons_matter_least() {
+        let cheap: Vec<f32> = (0..1000).map(|i| i as f32).collect();
+        let dear: Vec<f32> = cheap.iter().map(|score| score * 3.0 + 100.0).collect();
+        let sensitivity = Sensitivity { scores: vec![cheap.clone(), dear, cheap] };
         for sparsity in [0.1, 0.5, 0.8, 0.9] {
             let ratios = sensitivity.ratios(sparsity);
             let mean = ratios.iter().sum::<f32>() / 3.0;
-            assert!((mean - sparsity).abs() < 1e-3, "{sparsity} {ratios:?}");
-            assert!(ratios[1] <= ratios[0] && ratios[1] <= ratios[2], "{ratios:?}");
+            assert!((mean - sparsity).abs() < 2e-3, "{sparsity} {ratios:?}");
+            assert!(ratios[1] < ratios[0] && ratios.iter().all(|&r| r <= 1.0), "{ratios:?}");
         }
-        assert!(sensitivity.ratios(0.5)[1] < 0.1);
-        let none = Sensitivity { kl: vec![[0.0; 5]; 2] };
-        assert!((none.ratios(0.5).iter().sum::<f32>() - 1.0).abs() < 1e-3);
-    }
-
-    #[test]
-    fn noise_makes_no_step_cheaper_than_the_one_before() {
-        let sensitivity = Sensitivity { kl: vec![[0.05, 0.02, 0.3, 0.2, 0.9]] };
-        let costs: Vec<f64> = (0..=48).map(|i| sensitivity.cost(0, i as f32 * 0.02)).collect();
-        let steps: Vec<f64> = costs.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!(steps.windows(2).all(|pair| pair[1] >= pair[0] - 1e-9), "{steps:?}");
-        assert!((sensitivity.cost(0, 0.5) - 0.02).abs() < 1e-6);
+        let alike = Sensitivity { scores: vec![vec![1.0, 2.0, 3.0, 4.0]; 2] };
+        assert!(alike.ratios(0.5).iter().all(|ratio| (ratio - 0.5).abs() < 1e-3));
     }
 }

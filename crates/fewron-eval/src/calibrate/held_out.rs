@@ -78,7 +78,7 @@ impl Calibrator<'_> {
     pub(super) fn held_out(&mut self, plan: &Plan) -> Result<(HeldOut, Vec<f32>), CalibrateError> {
         let dense = self.dense_finals()?;
         let mut sums = Sums::default();
-        let (mut kept, mut masked) = (vec![0; plan.layers.len()], 0);
+        let (mut kept, mut seen) = (vec![0; plan.layers.len()], vec![0; plan.layers.len()]);
         let windows = self.windows;
         for (index, window) in windows.held_out.iter().enumerate() {
             self.step("measuring", index, windows.held_out.len())?;
@@ -92,11 +92,11 @@ impl Calibrator<'_> {
             let sparse = run(&mut self.session, window, Some(&mut masks))?;
             sums.add(&mut self.session, window, &dense.finals[index], &sparse);
             kept.iter_mut().zip(&masks.kept).for_each(|(sum, kept)| *sum += kept);
-            masked += window.sparse() - 1;
+            seen.iter_mut().zip(&masks.seen).for_each(|(sum, seen)| *sum += seen);
         }
         self.dense = Some(dense);
-        let all = (masked * plan.neurons).max(1) as f64;
-        let shares: Vec<f64> = kept.iter().map(|&kept| kept as f64 / all).collect();
+        let share = |(&kept, &seen): (&u64, &u64)| kept as f64 / seen.max(1) as f64;
+        let shares: Vec<f64> = kept.iter().zip(&seen).map(share).collect();
         let tokens = sums.tokens.max(1) as f64;
         let held_out = HeldOut {
             tokens: sums.tokens,

@@ -1,6 +1,6 @@
 //! Mask sources and probes that look on while a layer is calibrated.
 
-use fewron_model::{Choice, LowRank, MaskSource, Probe, Site};
+use fewron_model::{Choice, InputSite, LowRank, MaskSource, Probe, Site};
 use fewron_sparsity::{LayerPlan, Policy, PolicyKind};
 use std::sync::Arc;
 
@@ -8,14 +8,20 @@ use std::sync::Arc;
 pub(super) struct Behind<'a> {
     pub(super) policy: Policy<'a>,
     pub(super) dense: usize,
-    /// Neurons that ran at masked tokens, by layer.
+    /// Neurons that ran at masked tokens, by layer, and how many could have.
     pub(super) kept: Vec<u64>,
+    pub(super) seen: Vec<u64>,
 }
 
 impl<'a> Behind<'a> {
     pub(super) fn new(policy: Policy<'a>, dense: usize) -> Self {
-        let kept = vec![0; policy.plan().layers.len()];
-        Self { policy, dense, kept }
+        let layers = policy.plan().layers.len();
+        Self { policy, dense, kept: vec![0; layers], seen: vec![0; layers] }
+    }
+
+    fn count(&mut self, layer: usize, kept: usize) {
+        self.kept[layer] += kept as u64;
+        self.seen[layer] += self.policy.plan().neurons as u64;
     }
 }
 
@@ -30,8 +36,9 @@ impl MaskSource for Behind<'_> {
         }
         let choice = self.policy.neurons(layer, token, kept);
         match choice {
-            Choice::Dense => self.kept[layer] += self.policy.plan().neurons as u64,
-            Choice::Listed => self.kept[layer] += kept.len() as u64,
+            Choice::Dense if self.policy.plan().policy == PolicyKind::Input => {}
+            Choice::Dense => self.count(layer, self.policy.plan().neurons),
+            Choice::Listed => self.count(layer, kept.len()),
             _ => {}
         }
         choice
@@ -39,7 +46,17 @@ impl MaskSource for Behind<'_> {
 
     fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {
         self.policy.select_neurons(layer, token, values, kept);
-        self.kept[layer] += kept.len() as u64;
+        self.count(layer, kept.len());
+    }
+
+    fn thin(&mut self, site: InputSite, layer: usize, token: usize, values: &mut [f32]) {
+        if token >= self.dense {
+            self.policy.thin(site, layer, token, values);
+            if self.policy.plan().layers[layer].input(site).is_some() {
+                self.kept[layer] += values.iter().filter(|value| **value != 0.0).count() as u64;
+                self.seen[layer] += values.len() as u64;
+            }
+        }
     }
 }
 
@@ -83,6 +100,7 @@ impl MaskSource for Shadow<'_> {
             PolicyKind::Gate => Choice::ByGate,
             PolicyKind::Predict => Choice::ByPrediction,
             PolicyKind::Magnitude => Choice::ByOutput,
+            PolicyKind::Input => Choice::Dense,
             PolicyKind::Static | PolicyKind::Prompt => {
                 let weights = Arc::clone(&self.layer.weights);
                 self.keep(token, &weights);
@@ -98,6 +116,24 @@ impl MaskSource for Shadow<'_> {
 
     fn predictor(&mut self, _: usize, token: usize) -> Option<Arc<LowRank>> {
         self.layer.predictor.clone().filter(|_| token >= self.dense)
+    }
+}
+
+/// Looks at the inputs of a layer's matrices.
+#[derive(Default)]
+pub(super) struct SeenInputs {
+    pub(super) dense: usize,
+    /// Values of all sparse tokens, by site.
+    pub(super) values: [Vec<f32>; 4],
+}
+
+impl MaskSource for SeenInputs {
+    fn thins(&mut self, token: usize) -> bool {
+        token >= self.dense
+    }
+
+    fn thin(&mut self, site: InputSite, _: usize, _: usize, values: &mut [f32]) {
+        self.values[site as usize].extend_from_slice(values);
     }
 }
 

@@ -98,7 +98,11 @@ impl Windows {
         Ok(Self::split(name, sha256, windows))
     }
 
-    /// Texts that a model answered: each window is a prompt, which is dense, and its answer.
+    /// Texts that a model answered: each window is a prompt, which is dense, and its answer; see
+    /// [`super::answer`].
+    ///
+    /// # Errors
+    /// When there are too few to hold some out.
     pub fn of_answers(data: &Dataset, windows: Vec<Window>) -> Result<Self, WindowsError> {
         let windows: Vec<Window> = windows.into_iter().filter(|w| w.sparse() > 1).collect();
         if windows.len() < 2 {

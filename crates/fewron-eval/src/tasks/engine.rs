@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use fewron_kernels::{Isa, log_sum_exp};
-use fewron_model::{Choice, KvCache, Logits, MaskSource, Model, ModelError, Pool, Session};
+use fewron_model::{
+    Choice, InputSite, KvCache, Logits, MaskSource, Model, ModelError, Pool, Session,
+};
 
 use super::{Variant, VariantError, VariantMask};
 
@@ -175,6 +177,15 @@ impl MaskSource for Joined<'_, '_> {
             _ => {}
         }
         choice
+    }
+
+    fn thin(&mut self, site: InputSite, layer: usize, token: usize, values: &mut [f32]) {
+        let Some((mask, own)) = self.inner(token) else { return };
+        mask.thin(site, layer, own, values);
+        if site == InputSite::Down {
+            let on = values.iter().filter(|value| **value != 0.0).count();
+            self.lane(token).0.active.add(on, values.len());
+        }
     }
 
     fn select_neurons(&mut self, layer: usize, token: usize, values: &[f32], kept: &mut Vec<u32>) {

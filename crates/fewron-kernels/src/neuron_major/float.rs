@@ -6,14 +6,57 @@ use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
 use crate::memory::{Memory, Piece, prefetch};
 use crate::pool::{Pool, SharedSlice};
+use crate::rows::{ColdFile, Placement, Rows};
 use crate::unpack::f16_to_f32;
 use half::f16;
+use std::io;
 use std::ops::Range;
 
 /// Rows of whole tiles, padded with zeros.
 pub(super) struct FloatRows {
     padded: usize,
-    values: Values,
+    values: Neurons,
+}
+
+/// Rows of [`Values`].
+pub(super) enum Neurons {
+    Half(Rows<u16>),
+    Single(Rows<f32>),
+}
+
+impl Neurons {
+    fn bytes(&self) -> usize {
+        match self {
+            Neurons::Half(rows) => rows.bytes(),
+            Neurons::Single(rows) => rows.bytes(),
+        }
+    }
+
+    fn place(
+        self,
+        memory: &mut Memory,
+        file: &mut ColdFile,
+        placement: &Placement,
+    ) -> io::Result<Self> {
+        Ok(match self {
+            Neurons::Half(rows) => Neurons::Half(rows.place(memory, file, placement)?),
+            Neurons::Single(rows) => Neurons::Single(rows.place(memory, file, placement)?),
+        })
+    }
+
+    fn cold_bytes(&self) -> usize {
+        match self {
+            Neurons::Half(rows) => rows.cold_bytes(),
+            Neurons::Single(rows) => rows.cold_bytes(),
+        }
+    }
+
+    fn release(&self) {
+        match self {
+            Neurons::Half(rows) => rows.release(),
+            Neurons::Single(rows) => rows.release(),
+        }
+    }
 }
 
 /// In half precision where that loses nothing, else in single.
@@ -36,6 +79,14 @@ impl Values {
         }
     }
 
+    /// The same values in other memory.
+    pub(super) fn copied(&self, memory: &mut Memory) -> Self {
+        match self {
+            Values::Half(values) => Values::Half(values.copied(memory)),
+            Values::Single(values) => Values::Single(values.copied(memory)),
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         match self {
             Values::Half(values) => values.len() * 2,
@@ -55,13 +106,16 @@ impl Values {
     #[inline(always)]
     pub(super) fn read(&self, start: usize, out: &mut [f32; TILE]) {
         match self {
-            Values::Half(halves) => {
-                for (out, &half) in out.iter_mut().zip(&halves[start..start + TILE]) {
-                    *out = f16_to_f32(half);
-                }
-            }
+            Values::Half(halves) => read_halves(&halves[start..start + TILE], out),
             Values::Single(values) => out.copy_from_slice(&values[start..start + TILE]),
         }
+    }
+}
+
+#[inline(always)]
+fn read_halves(halves: &[u16], out: &mut [f32; TILE]) {
+    for (out, &half) in out.iter_mut().zip(halves) {
+        *out = f16_to_f32(half);
     }
 }
 
@@ -81,16 +135,43 @@ impl FloatRows {
                 }
             }
         });
-        Self { padded, values: Values::new(memory, &values) }
+        let values = match Values::new(memory, &values) {
+            Values::Half(values) => Neurons::Half(Rows::of(values, padded, 0)),
+            Values::Single(values) => Neurons::Single(Rows::of(values, padded, 0)),
+        };
+        Self { padded, values }
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.values.bytes()
     }
 
+    /// The same neurons, some of them in a file.
+    pub(super) fn place(
+        mut self,
+        memory: &mut Memory,
+        file: &mut ColdFile,
+        placement: &Placement,
+    ) -> io::Result<Self> {
+        self.values = self.values.place(memory, file, placement)?;
+        Ok(self)
+    }
+
+    pub(super) fn cold_bytes(&self) -> usize {
+        self.values.cold_bytes()
+    }
+
+    pub(super) fn release(&self) {
+        self.values.release();
+    }
+
     #[inline(always)]
     pub(super) fn read(&self, neuron: usize, tile: usize, out: &mut [f32; TILE]) {
-        self.values.read(neuron * self.padded + tile * TILE, out);
+        let at = tile * TILE..(tile + 1) * TILE;
+        match &self.values {
+            Neurons::Half(rows) => read_halves(&rows.row(neuron)[at], out),
+            Neurons::Single(rows) => out.copy_from_slice(&rows.row(neuron)[at]),
+        }
     }
 
     pub(super) fn forward(&self, isa: Isa, pool: &Pool, o: &Activations, y: &Output) {

@@ -19,9 +19,11 @@ use crate::format::{LANES, sub, zero};
 use crate::gemm::{Panel, Visits, products};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
-use crate::memory::{Memory, Piece, prefetch};
+use crate::memory::{Memory, prefetch};
 use crate::pool::{Pool, SharedSlice};
+use crate::rows::{ColdFile, Placement, Rows};
 use crate::unpack::{SUB, UnpackedRow, unpack};
+use std::io;
 use std::ops::Range;
 
 /// Most neurons that share scales.
@@ -37,8 +39,7 @@ pub(super) struct QuantizedRows {
     group: usize,
     /// Bits of a weight as stored: 4, 5, 6 or 8.
     bits: usize,
-    row_bytes: usize,
-    q: Piece<u8>,
+    q: Rows<u8>,
     /// `[groups, tiles · 64]`.
     d: Values,
     m: Offsets,
@@ -100,12 +101,13 @@ impl QuantizedRows {
             _ => 4,
         };
         let row_bytes = tiles * tile_bytes(bits);
-        let mut q: Piece<u8> = memory.take(neurons * row_bytes);
+        let mut q = Rows::new(memory, neurons, row_bytes, 0);
         let zero = zero(down.dtype());
         let scales = neurons / group * tiles * TILE;
         let mut d = vec![0.0; scales];
         let mut m = vec![0.0; if zero.is_some() { 0 } else { scales }];
-        let shared = (SharedSlice::new(&mut q), SharedSlice::new(&mut d), SharedSlice::new(&mut m));
+        let shared =
+            (SharedSlice::new(q.all()), SharedSlice::new(&mut d), SharedSlice::new(&mut m));
         pool.split(outputs, TILE, |range| {
             let mut row = UnpackedRow::new(neurons);
             for output in range {
@@ -143,7 +145,7 @@ impl QuantizedRows {
             Some(zero) => Offsets::Zero(zero),
             None => Offsets::Stored(Values::new(memory, &m)),
         };
-        Self { neurons, tiles, group, bits, row_bytes, q, d, m }
+        Self { neurons, tiles, group, bits, q, d, m }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -151,7 +153,28 @@ impl QuantizedRows {
             Offsets::Stored(values) => values.bytes(),
             Offsets::Zero(_) => 0,
         };
-        self.q.len() + self.d.bytes() + offsets
+        self.q.bytes() + self.d.bytes() + offsets
+    }
+
+    /// The same neurons, some of them in a file; scales stay in memory.
+    pub(super) fn place(
+        mut self,
+        memory: &mut Memory,
+        file: &mut ColdFile,
+        placement: &Placement,
+    ) -> io::Result<Self> {
+        self.q = self.q.place(memory, file, placement)?;
+        // Not where all rows were: that memory is to go.
+        self.d = self.d.copied(memory);
+        if let Offsets::Stored(values) = &self.m {
+            self.m = Offsets::Stored(values.copied(memory));
+        }
+        Ok(self)
+    }
+
+    /// The rows that may lie in a file.
+    pub(super) fn placed(&self) -> &Rows<u8> {
+        &self.q
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -186,7 +209,7 @@ impl QuantizedRows {
     #[inline(always)]
     fn tile(&self, neuron: usize, tile: usize) -> &[u8] {
         let bytes = tile_bytes(self.bits);
-        &self.q[neuron * self.row_bytes + tile * bytes..][..bytes]
+        &self.q.row(neuron)[tile * bytes..][..bytes]
     }
 
     /// Scales and offsets of sixteen outputs of a group.
@@ -324,12 +347,12 @@ fn sparse_bits<A: Arch, const BITS: usize>(
         let (mut rows, mut factors, mut count) = ([std::ptr::null(); GROUP], [0u8; GROUP], 0);
         while rest < active.len() && active[rest] as usize / w.group == group {
             let neuron = active[rest] as usize;
-            rows[count] = w.q[neuron * w.row_bytes..][bytes.clone()].as_ptr();
+            rows[count] = w.q.row(neuron)[bytes.clone()].as_ptr();
             factors[count] = o.q[neuron];
             count += 1;
             rest += 1;
             if let Some(&ahead) = active.get(rest + GROUP / 2) {
-                prefetch(&w.q[ahead as usize * w.row_bytes..][bytes.clone()]);
+                prefetch(&w.q.row(ahead as usize)[bytes.clone()]);
             }
         }
         let next = active.get(rest).map(|&neuron| neuron as usize / w.group);

@@ -1,5 +1,6 @@
 //! Reading a model's weights out of its files.
 
+use super::residency::{LayerPlan, Plan, Residency, cold_unless, same_tensors};
 use super::weight::{ByInput, Form, Weight};
 use super::{Layer, Mlp};
 use crate::config::{ModelConfig, NormKind, Residual};
@@ -7,8 +8,10 @@ use crate::error::ModelError;
 use crate::gguf::{Recipe, encode};
 use crate::norm::Norm;
 use crate::source::{Source, Tensor};
-use fewron_kernels::{DType, Isa, Matrix, Memory, NeuronMajor, Packed, Pool};
+use fewron_kernels::{ColdFile, DType, Isa, Matrix, Memory, NeuronMajor, Packed, Placement, Pool};
 use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(super) struct Loader<'a> {
@@ -21,12 +24,40 @@ pub(super) struct Loader<'a> {
     pub(super) by_input: bool,
     pub(super) tied: bool,
     pub(super) memory: Memory,
+    /// For weights that do not stay in memory, with its folder.
+    pub(super) cold: Option<(ColdFile, PathBuf)>,
+    pub(super) plan: Plan,
     pub(super) used: HashSet<String>,
     /// MLPs so far, with their tensors.
     pub(super) mlps: Vec<(Vec<Tensor>, Arc<Mlp>)>,
 }
 
 impl Loader<'_> {
+    /// Makes the file for weights that do not stay in memory, and plans which do.
+    pub(super) fn set_residency(
+        &mut self,
+        config: &ModelConfig,
+        residency: &Residency,
+    ) -> Result<(), ModelError> {
+        if self.by_input {
+            return Err(ModelError::BudgetByInput);
+        }
+        self.plan = Plan::new(self, config, residency)?;
+        let folder = residency.directory.clone();
+        let file = tempfile::tempfile_in(&folder).map_err(|e| cold_error(&folder, e))?;
+        self.cold = Some((ColdFile::new(file), folder));
+        Ok(())
+    }
+
+    /// Bytes that a matrix takes in memory, by its file's; 0 for one that is not there.
+    pub(super) fn bytes_of(&self, name: &str) -> Result<usize, ModelError> {
+        let Some(tensor) = self.source.find(name)? else { return Ok(0) };
+        let (cols, rows) = (tensor.shape[0], tensor.shape.get(1).copied().unwrap_or(1));
+        let encoded = self.recipe.filter(|_| !tensor.dtype.is_quantized());
+        let dtype = encoded.map_or(tensor.dtype, |recipe| recipe.matrix(name, cols, self.tied));
+        Ok(dtype.row_bytes(cols).map_or(tensor.bytes.len(), |bytes| rows * bytes))
+    }
+
     /// A tensor of a given shape, elements of a row first.
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let Some(tensor) = self.source.find(name)? else {
@@ -46,7 +77,7 @@ impl Loader<'_> {
         let tensor = self.tensor(name, shape)?;
         let (cols, rows) = (shape[0], shape.get(1).copied().unwrap_or(1));
         let bytes = tensor.bytes.len();
-        Ok(Weight { tensor, rows, cols, bytes, form: Form::File, bias: None })
+        Ok(Weight { tensor, rows, cols, bytes, form: Form::File, released: false, bias: None })
     }
 
     pub(super) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
@@ -92,9 +123,10 @@ impl Loader<'_> {
         rows: usize,
         cols: usize,
         bias: bool,
+        placement: Option<&Placement>,
     ) -> Result<Weight, ModelError> {
         let weight = self.biased(name, rows, cols, bias)?;
-        self.block_weight(&format!("{name}.weight"), weight)
+        self.block_weight(&format!("{name}.weight"), weight, placement)
     }
 
     /// The output head: with its low bits apart where its type allows it.
@@ -110,7 +142,8 @@ impl Loader<'_> {
                 .unwrap_or_else(|| Packed::new(isa, pool, memory, matrix))
         };
         let weight = self.biased(name, rows, cols, bias)?;
-        self.packed(&format!("{name}.weight"), weight, split)
+        let placement = cold_unless(self.plan.head_stays, rows);
+        self.packed(&format!("{name}.weight"), weight, split, placement.as_ref())
     }
 
     /// A matrix as it lies in the file, and its bias if it has one.
@@ -146,11 +179,16 @@ impl Loader<'_> {
     }
 
     /// A matrix of a block: quantised ones are packed, or all lie by input.
-    fn block_weight(&mut self, name: &str, weight: Weight) -> Result<Weight, ModelError> {
+    fn block_weight(
+        &mut self,
+        name: &str,
+        weight: Weight,
+        placement: Option<&Placement>,
+    ) -> Result<Weight, ModelError> {
         if !self.by_input {
-            return self.packed(name, weight, Packed::new);
+            return self.packed(name, weight, Packed::new, placement);
         }
-        let (weights, bytes) = self.transposed(name, &weight)?;
+        let (weights, bytes) = self.transposed(name, &weight, None)?;
         Ok(Weight { bytes, form: Form::ByInput(Arc::new(weights)), ..weight })
     }
 
@@ -160,6 +198,7 @@ impl Loader<'_> {
         name: &str,
         mut weight: Weight,
         pack: impl FnOnce(Isa, &Pool, &mut Memory, &Matrix) -> Packed,
+        placement: Option<&Placement>,
     ) -> Result<Weight, ModelError> {
         let encoded = self.encoded(name, &weight)?;
         let matrix = match &encoded {
@@ -168,9 +207,20 @@ impl Loader<'_> {
                 Matrix::new(*dtype, weight.rows, weight.cols, bytes).expect("whole rows")
             }
             None if weight.tensor.dtype.is_quantized() => weight.view(self.source),
-            None => return Ok(weight),
+            None => {
+                weight.released = placement.is_some();
+                return Ok(weight);
+            }
         };
-        weight.form = Form::Packed(Arc::new(pack(self.isa, self.pool, &mut self.memory, &matrix)));
+        let packed = match (placement, &mut self.cold) {
+            (Some(placement), Some((file, folder))) => {
+                let packed = pack(self.isa, self.pool, &mut Memory::default(), &matrix);
+                let placed = packed.place(&mut self.memory, file, placement);
+                placed.map_err(|e| cold_error(folder, e))?
+            }
+            _ => pack(self.isa, self.pool, &mut self.memory, &matrix),
+        };
+        weight.form = Form::Packed(Arc::new(packed));
         self.source.release(weight.tensor.file, weight.tensor.bytes.clone());
         Ok(weight)
     }
@@ -180,6 +230,7 @@ impl Loader<'_> {
         &mut self,
         name: &str,
         weight: &Weight,
+        placement: Option<&Placement>,
     ) -> Result<(NeuronMajor, usize), ModelError> {
         let encoded = self.encoded(name, weight)?;
         let (matrix, bytes) = match &encoded {
@@ -189,7 +240,15 @@ impl Loader<'_> {
             }
             None => (weight.view(self.source), weight.bytes),
         };
-        let weights = NeuronMajor::new(self.isa, self.pool, &mut self.memory, &matrix);
+        let weights = match (placement, &mut self.cold) {
+            (Some(placement), Some((file, folder))) => {
+                let weights =
+                    NeuronMajor::new(self.isa, self.pool, &mut Memory::default(), &matrix);
+                let placed = weights.place(&mut self.memory, file, placement);
+                placed.map_err(|e| cold_error(folder, e))?
+            }
+            _ => NeuronMajor::new(self.isa, self.pool, &mut self.memory, &matrix),
+        };
         self.source.release(weight.tensor.file, weight.tensor.bytes.clone());
         Ok((weights, bytes))
     }
@@ -201,24 +260,31 @@ impl Loader<'_> {
         rows: usize,
         cols: usize,
         bias: bool,
+        placement: Option<&Placement>,
     ) -> Result<ByInput, ModelError> {
         let weight = self.view(&format!("{name}.weight"), &[cols, rows])?;
-        let (weights, bytes) = self.transposed(&format!("{name}.weight"), &weight)?;
+        let (weights, bytes) = self.transposed(&format!("{name}.weight"), &weight, placement)?;
         let bias = self.bias(name, rows, bias)?;
         Ok(ByInput { weights, bias, bytes })
     }
 
     /// The query, key and value projections: three matrices, or rows of one.
-    fn qkv(&mut self, block: &str, config: &ModelConfig) -> Result<[Weight; 3], ModelError> {
+    fn qkv(
+        &mut self,
+        block: &str,
+        config: &ModelConfig,
+        stays: bool,
+    ) -> Result<[Weight; 3], ModelError> {
         let (hidden, bias) = (config.hidden, config.biases.qkv);
         let rows = [config.query_width(), config.kv_width(), config.kv_width()];
+        let place = rows.map(|rows| cold_unless(stays, rows));
         let fused = format!("{block}.attn_qkv");
         if self.source.find(&format!("{fused}.weight"))?.is_none() {
             let [q, k, v] = ["attn_q", "attn_k", "attn_v"].map(|part| format!("{block}.{part}"));
             return Ok([
-                self.weight(&q, rows[0], hidden, bias)?,
-                self.weight(&k, rows[1], hidden, bias)?,
-                self.weight(&v, rows[2], hidden, bias)?,
+                self.weight(&q, rows[0], hidden, bias, place[0].as_ref())?,
+                self.weight(&k, rows[1], hidden, bias, place[1].as_ref())?,
+                self.weight(&v, rows[2], hidden, bias, place[2].as_ref())?,
             ]);
         }
         let all = rows.iter().sum();
@@ -238,15 +304,24 @@ impl Loader<'_> {
                 rows,
                 cols: hidden,
                 form: Form::File,
+                released: false,
                 bias,
             }
         });
-        let [q, k, v] = parts.map(|part| self.block_weight(&fused, part));
+        let [q, k, v] = parts.map(|part| {
+            let placement = cold_unless(stays, part.rows);
+            self.block_weight(&fused, part, placement.as_ref())
+        });
         Ok([q?, k?, v?])
     }
 
     /// A block's MLP; the one of an earlier block if their weights are the same (MobiLlama).
-    fn mlp(&mut self, block: &str, config: &ModelConfig) -> Result<Arc<Mlp>, ModelError> {
+    fn mlp(
+        &mut self,
+        block: &str,
+        config: &ModelConfig,
+        plan: &LayerPlan,
+    ) -> Result<Arc<Mlp>, ModelError> {
         let (hidden, neurons, bias) = (config.hidden, config.intermediate, config.biases.mlp);
         let [gate, up, down] = ["gate", "up", "down"].map(|part| format!("{block}.ffn_{part}"));
         let mut tensors = vec![
@@ -256,20 +331,21 @@ impl Loader<'_> {
         if config.gated {
             tensors.push(self.tensor(&format!("{gate}.weight"), &[hidden, neurons])?);
         }
-        let source = self.source;
-        let bytes = |tensor: &Tensor| &source.bytes(tensor.file)[tensor.bytes.clone()];
-        let same = |a: &Tensor, b: &Tensor| a.dtype == b.dtype && bytes(a) == bytes(b);
         let known = |(earlier, _): &&(Vec<Tensor>, Arc<Mlp>)| {
-            !bias && earlier.iter().zip(&tensors).all(|(a, b)| same(a, b))
+            !bias && same_tensors(self.source, earlier, &tensors)
         };
         if let Some((_, mlp)) = self.mlps.iter().find(known) {
             return Ok(Arc::clone(mlp));
         }
-        let gate = config.gated.then(|| self.weight(&gate, neurons, hidden, bias)).transpose()?;
+        let (gate_place, place) = (plan.gate(neurons), plan.neurons.as_ref());
+        let mut gate_proj = None;
+        if config.gated {
+            gate_proj = Some(self.weight(&gate, neurons, hidden, bias, gate_place.as_ref())?);
+        }
         let mlp = Arc::new(Mlp {
-            gate_proj: gate,
-            up_proj: self.weight(&up, neurons, hidden, bias)?,
-            down_proj: self.by_input(&down, hidden, neurons, bias)?,
+            gate_proj,
+            up_proj: self.weight(&up, neurons, hidden, bias, place)?,
+            down_proj: self.by_input(&down, hidden, neurons, bias, place)?,
         });
         self.mlps.push((tensors, Arc::clone(&mlp)));
         Ok(mlp)
@@ -285,7 +361,11 @@ impl Loader<'_> {
         let name = |part: &str| format!("{block}.{part}");
         let (hidden, norm) = (config.hidden, config.norm);
         let o_bias = config.biases.attention_output;
-        let o_proj = self.by_input(&name("attn_output"), hidden, config.query_width(), o_bias)?;
+        let plan = self.plan.layers[index].clone();
+        let (stays, width) = (plan.attention_stays, config.query_width());
+        let placement = cold_unless(stays, width);
+        let output = name("attn_output");
+        let o_proj = self.by_input(&output, hidden, width, o_bias, placement.as_ref())?;
         let mut optional = |wanted: bool, part: &str, len: usize| {
             wanted.then(|| self.norm(&name(part), len, norm)).transpose()
         };
@@ -297,7 +377,7 @@ impl Loader<'_> {
         let attn_post_norm = optional(config.post_norm, "post_attention_norm", hidden)?;
         let mlp_post_norm = optional(config.post_norm, "post_ffw_norm", hidden)?;
         let mlp_norm = optional(sequential, "ffn_norm", hidden)?;
-        let [q_proj, k_proj, v_proj] = self.qkv(&block, config)?;
+        let [q_proj, k_proj, v_proj] = self.qkv(&block, config, stays)?;
         Ok(Layer {
             rope,
             attn_norm: self.norm(&name("attn_norm"), hidden, norm)?,
@@ -309,8 +389,12 @@ impl Loader<'_> {
             k_norm,
             attn_post_norm,
             mlp_norm,
-            mlp: self.mlp(&block, config)?,
+            mlp: self.mlp(&block, config, &plan)?,
             mlp_post_norm,
         })
     }
+}
+
+fn cold_error(folder: &std::path::Path, error: io::Error) -> ModelError {
+    ModelError::ColdFile { folder: folder.to_owned(), error }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Weight {
     /// As products read it.
     pub(super) bytes: usize,
     pub(super) form: Form,
+    /// Whether the pages of a matrix in the file are given back after use.
+    pub(super) released: bool,
     pub(crate) bias: Option<Arc<[f32]>>,
 }
 
@@ -98,12 +100,41 @@ impl Weight {
         }
     }
 
+    /// Adds the squares of each column's weights to `squares`, `[cols]`; an empty list is zeros.
+    pub(super) fn add_channel_squares(&self, model: &Model, squares: &mut Vec<f32>) {
+        squares.resize(self.cols, 0.0);
+        match self.by_row(&model.source) {
+            Ok(weights) => {
+                let mut row = vec![0.0; self.cols];
+                for index in 0..self.rows {
+                    weights.dequantize_row(model.isa, index, &mut row);
+                    squares.iter_mut().zip(&row).for_each(|(sum, w)| *sum += w * w);
+                }
+            }
+            Err(weights) => {
+                let norms = weights.row_norms(model.isa);
+                squares.iter_mut().zip(norms).for_each(|(sum, norm)| *sum += norm * norm);
+            }
+        }
+    }
+
     /// The matrix by row, or else by input.
     fn by_row<'a>(&'a self, source: &'a Source) -> Result<Weights<'a>, &'a NeuronMajor> {
         match &self.form {
             Form::File => Ok(Weights::File(self.view(source))),
             Form::Packed(packed) => Ok(Weights::Packed(packed)),
             Form::ByInput(weights) => Err(weights),
+        }
+    }
+
+    /// Gives back the pages that do not stay in memory.
+    pub(super) fn release(&self, source: &Source) {
+        match &self.form {
+            Form::File if self.released => {
+                source.release(self.tensor.file, self.tensor.bytes.clone());
+            }
+            Form::Packed(packed) => packed.release(),
+            Form::File | Form::ByInput(_) => {}
         }
     }
 

@@ -1,16 +1,17 @@
 //! Plans as safetensors files.
 //!
-//! Metadata: `format` = `fewron.plan`, `format_version`, and `plan`, a [`PlanRecord`] as JSON. Tensors,
-//! each for all layers: `cut.kind` (u8: 0 dense, 1 best, 2 above), `cut.best` (u32), `cut.above` (f32);
-//! where the plan has them `weights` and `frequency` `[layers, intermediate]`, `quantiles`
-//! `[layers, any]`, `heads` `[layers, heads]` (u8, 1 = runs). Maps of low rank, `compensation.L` and
+//! Metadata: `fewron.plan`, JSON with `format_version` and `record`, a [`PlanRecord`]; one key alone, so that
+//! a plan's bytes do not depend on the order of a map. Tensors, each for all layers: `cut.kind` (u8: 0 dense, 1 best, 2 above), `cut.best` (u32), `cut.above` (f32);
+//! where the plan has them `weights`, `weights.negative` and `frequency` `[layers, intermediate]`,
+//! `quantiles` `[layers, any]`, `inputs.SITE.above` (f32) with `inputs.SITE.norms` `[layers, channels]` for
+//! the sites of [`InputSite`], `heads` `[layers, heads]` (u8, 1 = runs). Maps of low rank, `compensation.L` and
 //! `predictor.L` for layer L: see [`super::maps`].
 
 use super::maps::{read_map, write_map};
 use super::record::{PlanModel, PlanRecord};
-use super::{Cut, Heads, LayerPlan, Plan};
+use super::{Cut, Heads, InputCut, LayerPlan, Plan};
 use fewron_kernels::Isa;
-use fewron_model::{LowRank, ModelConfig, Pool};
+use fewron_model::{InputSite, LowRank, ModelConfig, Pool};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use thiserror::Error;
 
 /// Version of the format that is written and read.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// The key of the metadata.
+const KEY: &str = "fewron.plan";
 
 /// Why a plan cannot be used.
 #[derive(Debug, Error)]
@@ -92,6 +96,16 @@ pub fn to_bytes(plan: &Plan, record: &PlanRecord, isa: Isa) -> Vec<u8> {
     tensors.add("cut.best".into(), Dtype::U32, vec![layers], best);
     tensors.add("cut.above".into(), Dtype::F32, vec![layers], above);
     tensors.add_rows("weights", plan.layers.iter().map(|l| &*l.weights));
+    tensors.add_rows("weights.negative", plan.layers.iter().map(|l| &*l.negative_weights));
+    for site in InputSite::ALL {
+        let name = site.name();
+        if plan.layers.iter().any(|l| l.input(site).is_some()) {
+            let least: Vec<f32> = plan.layers.iter().map(|l| l.input(site).least).collect();
+            let norms = model_norms(plan, site);
+            tensors.add_floats(format!("inputs.{name}.above"), vec![layers], &least);
+            tensors.add_rows(&format!("inputs.{name}.norms"), norms.iter().map(|row| &**row));
+        }
+    }
     tensors.add_rows("quantiles", plan.layers.iter().map(|l| &*l.quantiles));
     tensors.add_rows("frequency", plan.layers.iter().map(|l| &*l.frequency));
     if plan.layers.iter().any(|l| matches!(l.heads, Heads::Listed(_))) {
@@ -115,6 +129,39 @@ pub fn to_bytes(plan: &Plan, record: &PlanRecord, isa: Isa) -> Vec<u8> {
         }
     }
     tensors.to_bytes(record)
+}
+
+/// Norms of an input's channels, by layer; those of a layer without a cut are zeros.
+fn model_norms(plan: &Plan, site: InputSite) -> Vec<Arc<[f32]>> {
+    let rows = plan.layers.iter().map(|layer| Arc::clone(&layer.input(site).norms));
+    let mut rows: Vec<Arc<[f32]>> = rows.collect();
+    let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+    for row in rows.iter_mut().filter(|row| row.is_empty()) {
+        *row = vec![0.0; width].into();
+    }
+    rows
+}
+
+/// Channels of an input.
+fn input_width(config: &ModelConfig, site: InputSite) -> usize {
+    match site {
+        InputSite::Attention | InputSite::Mlp => config.hidden,
+        InputSite::AttentionOutput => config.query_width(),
+        InputSite::Down => config.intermediate,
+    }
+}
+
+/// The share of calibration tokens that keep each neuron, by layer, of a plan's bytes; nothing where it has
+/// none or is damaged. For what must be known before the model is loaded.
+pub fn read_frequency(bytes: &[u8]) -> Vec<Vec<f32>> {
+    let Ok(file) = SafeTensors::deserialize(bytes) else { return Vec::new() };
+    let Ok(tensor) = file.tensor("frequency") else { return Vec::new() };
+    match (tensor.shape(), floats("frequency", tensor.data())) {
+        (&[_, width], Ok(values)) if width > 0 => {
+            values.chunks_exact(width).map(<[f32]>::to_vec).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Tensors on their way to a file.
@@ -145,12 +192,8 @@ impl Tensors {
             let view = TensorView::new(*dtype, shape.clone(), bytes);
             (name.as_str(), view.expect("shapes fit their bytes"))
         });
-        let json = serde_json::to_string(record).expect("a record has no maps with odd keys");
-        let metadata = HashMap::from([
-            ("format".to_owned(), "fewron.plan".to_owned()),
-            ("format_version".to_owned(), FORMAT_VERSION.to_string()),
-            ("plan".to_owned(), json),
-        ]);
+        let header = serde_json::json!({ "format_version": FORMAT_VERSION, "record": record });
+        let metadata = HashMap::from([(KEY.to_owned(), header.to_string())]);
         serialize(views, Some(metadata)).expect("small tensors are no problem to serialize")
     }
 }
@@ -163,15 +206,13 @@ pub fn read_record(bytes: &[u8]) -> Result<PlanRecord, PlanError> {
     let no_plan = |problem: &dyn std::fmt::Display| PlanError::NoPlan(problem.to_string());
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| no_plan(&e))?;
     let metadata = header.metadata().as_ref().ok_or_else(|| no_plan(&"it has no metadata"))?;
-    if metadata.get("format").map(String::as_str) != Some("fewron.plan") {
-        return Err(no_plan(&"it is a safetensors file of something else"));
+    let json = metadata.get(KEY);
+    let json = json.ok_or_else(|| no_plan(&"it is a safetensors file of something else"))?;
+    let mut header: serde_json::Value = serde_json::from_str(json).map_err(|e| no_plan(&e))?;
+    if header["format_version"] != FORMAT_VERSION {
+        return Err(PlanError::Version { found: header["format_version"].to_string() });
     }
-    let found = metadata.get("format_version").cloned().unwrap_or_default();
-    if found != FORMAT_VERSION.to_string() {
-        return Err(PlanError::Version { found });
-    }
-    let json = metadata.get("plan").ok_or_else(|| no_plan(&"it does not describe itself"))?;
-    serde_json::from_str(json).map_err(|e| no_plan(&e))
+    serde_json::from_value(header["record"].take()).map_err(|e| no_plan(&e))
 }
 
 /// Reads a plan for a model.
@@ -198,6 +239,15 @@ pub fn from_bytes(
     let (neurons, heads) = (config.intermediate, config.heads);
     let cuts = reader.cuts(neurons)?;
     let weights = reader.rows("weights", Some(neurons))?;
+    let negative_weights = reader.rows("weights.negative", Some(neurons))?;
+    let inputs = InputSite::ALL.map(|site| {
+        let (name, width) = (site.name(), input_width(config, site));
+        let least = reader.rows(&format!("inputs.{name}.above"), Some(1))?;
+        let norms = reader.rows(&format!("inputs.{name}.norms"), Some(width))?;
+        Ok::<_, PlanError>((least, norms))
+    });
+    let [a, b, c, d] = inputs;
+    let inputs = [a?, b?, c?, d?];
     let quantiles = reader.rows("quantiles", None)?;
     let frequency = reader.rows("frequency", Some(neurons))?;
     let heads = reader.heads(heads)?;
@@ -214,6 +264,11 @@ pub fn from_bytes(
         layers.push(LayerPlan {
             cut,
             weights: row(&weights),
+            negative_weights: row(&negative_weights),
+            inputs: inputs.each_ref().map(|(least, norms)| InputCut {
+                least: row(least).first().copied().unwrap_or(0.0),
+                norms: row(norms),
+            }),
             predictor: map("predictor", neurons)?,
             compensation: map("compensation", config.hidden)?,
             heads: heads.as_ref().map_or(Heads::All, |heads| Heads::Listed(heads[index].clone())),

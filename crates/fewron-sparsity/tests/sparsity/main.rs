@@ -6,5 +6,6 @@ mod attribution;
 mod goldens;
 mod models;
 mod names;
+mod plan;
 mod policy;
 mod selection;

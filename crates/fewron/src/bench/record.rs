@@ -23,6 +23,9 @@ pub(crate) struct BenchRun {
     pub(crate) kv_type: &'static str,
     /// Whether decoding computed every logit exactly.
     pub(crate) exact_head: bool,
+    /// Memory for weights, where it is limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resident_budget_bytes: Option<usize>,
     pub(crate) repetitions: usize,
     pub(crate) seed: u64,
     pub(crate) bandwidth_bytes_s: f64,
@@ -115,6 +118,15 @@ pub(crate) struct Speed {
     /// Median, of the whole machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) joules_per_token: Option<f64>,
+    /// Resident memory of the process after a repetition, median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resident_bytes: Option<u64>,
+    /// Page faults that memory or the page cache could serve, median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) minor_faults_per_token: Option<f64>,
+    /// Page faults that read from the disk, median.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) major_faults_per_token: Option<f64>,
 }
 
 /// All series of a bench, by phase.
@@ -168,6 +180,9 @@ impl Measured {
             ratio_to_llama_cpp: ratio_to(Contestant::LlamaCpp),
             fraction_of_floor: kv_length.map(|_| used),
             joules_per_token: median(&own.joules_per_token),
+            resident_bytes: median(&own.resident_bytes).map(|bytes| bytes as u64),
+            minor_faults_per_token: median(&own.faults_per_token[0]),
+            major_faults_per_token: median(&own.faults_per_token[1]),
         })
     }
 
@@ -219,7 +234,8 @@ mod tests {
     use super::*;
 
     fn series(contestant: Contestant, tok_s: [f64; 3]) -> Series {
-        Series { contestant, tok_s: tok_s.to_vec(), joules_per_token: vec![0.2, 0.1, 0.3] }
+        let joules_per_token = vec![0.2, 0.1, 0.3];
+        Series { tok_s: tok_s.to_vec(), joules_per_token, ..Series::new(contestant) }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::token;
 use super::variant::{Lossless, Variant, VariantMask};
 use crate::cli::EngineArgs;
 use crate::loaded::Loaded;
+use crate::stats::{page_faults, resident_bytes};
 use crate::ui;
 
 /// Tokens that fill the cache between two looks at Ctrl-C.
@@ -67,6 +68,33 @@ pub(crate) struct Series {
     pub(crate) tok_s: Vec<f64>,
     /// Empty where energy cannot be measured.
     pub(crate) joules_per_token: Vec<f64>,
+    /// After each repetition.
+    pub(crate) resident_bytes: Vec<f64>,
+    /// Minor and major ones.
+    pub(crate) faults_per_token: [Vec<f64>; 2],
+}
+
+impl Series {
+    pub(crate) fn new(contestant: Contestant) -> Self {
+        Self {
+            contestant,
+            tok_s: Vec::new(),
+            joules_per_token: Vec::new(),
+            resident_bytes: Vec::new(),
+            faults_per_token: Default::default(),
+        }
+    }
+
+    fn push(&mut self, sample: Sample, tokens: f64) {
+        self.tok_s.push(tokens / sample.seconds);
+        self.joules_per_token.extend(sample.joules.map(|joules| joules / tokens));
+        self.resident_bytes.extend(sample.resident_bytes.map(|bytes| bytes as f64));
+        for (all, faults) in
+            self.faults_per_token.iter_mut().zip(sample.faults.into_iter().flatten())
+        {
+            all.push(faults as f64 / tokens);
+        }
+    }
 }
 
 /// Everything that takes part.
@@ -117,9 +145,7 @@ impl<'a> Runner<'a> {
     ) -> Result<Vec<Series>> {
         self.write_text(phase)?;
         let contestants = self.contestants(phase);
-        let empty =
-            |&contestant| Series { contestant, tok_s: Vec::new(), joules_per_token: Vec::new() };
-        let mut series: Vec<Series> = contestants.iter().map(empty).collect();
+        let mut series: Vec<Series> = contestants.iter().copied().map(Series::new).collect();
         for &contestant in &contestants {
             self.once(contestant, phase)?;
             step();
@@ -128,9 +154,7 @@ impl<'a> Runner<'a> {
             for turn in 0..series.len() {
                 let at = (repetition + turn) % series.len();
                 let sample = self.once(contestants[at], phase)?;
-                let tokens = phase.tokens() as f64;
-                series[at].tok_s.push(tokens / sample.seconds);
-                series[at].joules_per_token.extend(sample.joules.map(|joules| joules / tokens));
+                series[at].push(sample, phase.tokens() as f64);
                 step();
             }
         }
@@ -222,7 +246,7 @@ impl<'a> Runner<'a> {
             };
             Ok(())
         })?;
-        Ok(Sample { seconds, ..sample })
+        Ok(Sample { seconds, resident_bytes: None, faults: None, ..sample })
     }
 
     fn text(&self, positions: Range<usize>) -> Vec<u32> {
@@ -269,16 +293,22 @@ fn draft(
 struct Sample {
     seconds: f64,
     joules: Option<f64>,
+    resident_bytes: Option<u64>,
+    /// Minor and major ones.
+    faults: Option<[u64; 2]>,
 }
 
 impl Sample {
     /// Times some work.
     fn of(meter: Option<&EnergyMeter>, work: impl FnOnce() -> Result<()>) -> Result<Self> {
         let before = meter.and_then(EnergyMeter::read);
+        let faults = page_faults();
         let start = Instant::now();
         work()?;
         let seconds = start.elapsed().as_secs_f64();
+        let resident_bytes = resident_bytes();
+        let faults = faults.zip(page_faults()).map(|([a, b], [c, d])| [c - a, d - b]);
         let joules = meter.zip(before).and_then(|(m, before)| Some(m.joules(&before, &m.read()?)));
-        Ok(Self { seconds, joules })
+        Ok(Self { seconds, joules, resident_bytes, faults })
     }
 }

@@ -15,9 +15,11 @@ struct Line<'a> {
     bytes_per_token: Option<u64>,
     active_fraction: Option<f64>,
     drafts: Option<DraftsRecord>,
+    /// Whether memory for weights is limited.
+    budget: bool,
 }
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 15] = [
     ("", |line| Some(line.name.to_owned())),
     ("run", |line| Some(phase(line.speed))),
     ("tokens/s", |line| {
@@ -36,7 +38,18 @@ const COLUMNS: [Column; 12] = [
     ("per check", |line| line.drafts?.tokens_per_verification.map(|n| format!("{n:.2}"))),
     ("of floor", |line| line.speed.fraction_of_floor.map(percent)),
     ("J/token", |line| line.speed.joules_per_token.map(|joules| format!("{joules:.3}"))),
+    ("resident", |line| {
+        let bytes = line.speed.resident_bytes.filter(|_| line.budget);
+        bytes.map(|bytes| show_bytes(bytes as f64))
+    }),
+    ("minor faults", |line| faults(line, line.speed.minor_faults_per_token)),
+    ("major", |line| faults(line, line.speed.major_faults_per_token)),
 ];
+
+/// Page faults for each token.
+fn faults(line: &Line, per_token: Option<f64>) -> Option<String> {
+    per_token.filter(|_| line.budget).map(|faults| format!("{faults:.1}"))
+}
 
 /// Columns of words; the others hold numbers.
 const WORDS: usize = 2;
@@ -88,6 +101,7 @@ fn lines(run: &BenchRun) -> Vec<Line<'_>> {
             bytes_per_token: speed.kv_length.map(|_| result.bytes_per_token),
             active_fraction: speed.kv_length.map(|_| result.active_fraction),
             drafts: result.drafts,
+            budget: run.resident_budget_bytes.is_some(),
         }));
     }
     if let Some(llama_cpp) = &run.llama_cpp {
@@ -98,6 +112,7 @@ fn lines(run: &BenchRun) -> Vec<Line<'_>> {
             bytes_per_token: None,
             active_fraction: None,
             drafts: None,
+            budget: false,
         }));
     }
     let order: Vec<Option<usize>> =
@@ -134,6 +149,9 @@ fn facts(run: &BenchRun) -> Vec<String> {
             speed(run.working_set_bandwidth_bytes_s)
         ),
     ];
+    if let Some(bytes) = run.resident_budget_bytes {
+        facts.push(format!("memory for weights {}", show_bytes(bytes as f64)));
+    }
     if let Some(bytes) = run.results[0].peak_rss_bytes {
         facts.push(format!("peak memory {}", show_bytes(bytes as f64)));
     }

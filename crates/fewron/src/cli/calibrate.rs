@@ -50,6 +50,9 @@ pub(crate) struct CalibrateArgs {
     /// The same share of neurons off in every layer, instead of shares by sensitivity
     #[arg(long)]
     pub(crate) uniform: bool,
+    /// Leave out the gate policy's second stage, which drops computed neurons with small outputs
+    #[arg(long)]
+    pub(crate) single_stage: bool,
     /// Also switch off the attention heads that matter least, where that costs less than neurons
     #[arg(long)]
     pub(crate) heads: bool,

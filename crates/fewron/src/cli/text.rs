@@ -1,7 +1,7 @@
 //! Arguments of the commands that write or read text: generate, chat, score.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use fewron_model::speculation::DraftLength;
@@ -115,6 +115,11 @@ impl MaskArgs {
     /// Whether there is a mask.
     pub(crate) fn is_masked(&self) -> bool {
         self.plan.is_some() || !matches!(self.policy, Policy::Dense)
+    }
+
+    /// The plan file, if one is given.
+    pub(crate) fn plans(&self) -> Vec<&Path> {
+        self.plan.iter().map(PathBuf::as_path).collect()
     }
 
     /// Refuses a ratio that the dense policy would ignore.

@@ -112,6 +112,8 @@ named_values! {
         Predict = "predict",
         /// The same neurons for every token; needs a plan
         Static = "static",
+        /// Input channels of every matrix whose products are small are left out; needs a plan
+        Input = "input",
         /// Exact outputs first, then the largest are kept: a reference, not faster
         Magnitude = "magnitude",
     }

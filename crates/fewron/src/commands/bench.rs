@@ -2,7 +2,7 @@
 
 use std::io::{Write, stdout};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -26,7 +26,8 @@ use crate::ui::{self, Progress, Unit};
 
 pub(crate) fn run(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.check()?;
-    let loaded = Loaded::from_args(&args.model)?;
+    let plans: Vec<&Path> = args.plan.iter().map(PathBuf::as_path).collect();
+    let loaded = Loaded::for_plans(&args.model, &plans)?;
     ensure!(
         !args.vs_llama_cpp || loaded.model.source().gguf().is_some(),
         "{} is a Hugging Face directory, and llama.cpp reads GGUF files; write one first with `fewron \
@@ -142,6 +143,7 @@ fn measure(
         model: model_record(loaded)?,
         kv_type: args.engine.kv_type.as_str(),
         exact_head: args.engine.exact_head,
+        resident_budget_bytes: args.model.resident_budget_bytes(),
         repetitions: args.repetitions.get(),
         seed: args.seed,
         bandwidth_bytes_s: measured.bandwidth.bytes_s,

@@ -6,18 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use fewron_eval::calibrate::{Basis, CalibrateError, Calibrator, Made, Settings, Windows};
+use fewron_eval::calibrate::{Basis, CalibrateError, Calibrator, Made, Settings, Windows, answer};
+use fewron_eval::data::Dataset;
 use fewron_model::Pool;
 use fewron_sparsity::PolicyKind;
 use fewron_sparsity::plan::file::to_bytes;
 use fewron_sparsity::plan::record::{CalibrationRecord, HeldOut, PlanRecord};
 
 use crate::Outcome;
-use crate::cli::{CalibrateArgs, LossMetric, Policy, Selection};
+use crate::cli::{CalibrateArgs, KvType, LossMetric, Policy, Selection};
 use crate::loaded::{self, Loaded};
 use crate::mask::{path_beside, plan_model};
 use crate::plan_words::words;
 use crate::store::write_whole;
+use crate::study::{Answers, prompts};
 use crate::ui::{self, Interrupted, Progress, Unit};
 
 /// Sparsities that `--max-loss` tries.
@@ -25,6 +27,9 @@ const TRIES: [f32; 19] = [
     0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85,
     0.9, 0.95,
 ];
+
+/// Longest answer to a question that is calibrated on.
+const ANSWER_TOKENS: usize = 64;
 
 /// Tokens of calibration text for each input of a compensation, at least.
 const TOKENS_PER_INPUT: usize = 16;
@@ -82,6 +87,7 @@ fn settings(args: &CalibrateArgs, loaded: &Loaded) -> Result<Settings> {
         compensation: args.compensation,
         predictor: args.predictor.get(),
         uniform: args.uniform,
+        single_stage: args.single_stage,
         heads: args.heads,
         weighting: args.weighting.map(Into::into),
         traced_tokens: args.traced_tokens.get(),
@@ -89,9 +95,43 @@ fn settings(args: &CalibrateArgs, loaded: &Loaded) -> Result<Settings> {
     })
 }
 
-fn windows(args: &CalibrateArgs, loaded: &Loaded, _pool: &Arc<Pool>) -> Result<Windows> {
-    let files: Vec<&str> = args.data.iter().map(String::as_str).collect();
-    Ok(Windows::of_text(&files, &loaded.tokenizer, loaded.context(), args.tokens.get())?)
+/// Text in windows, or a model's answers to questions.
+fn windows(args: &CalibrateArgs, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Windows> {
+    let tokens = args.tokens.get();
+    match args.data.as_slice() {
+        [file] if is_questions(file) => answers(file, tokens, loaded, pool),
+        files => {
+            ensure!(
+                !files.iter().any(|file| is_questions(file)),
+                "a file of questions is calibrated on by itself; give --data one file of questions, or \
+                 text files"
+            );
+            let files: Vec<&str> = files.iter().map(String::as_str).collect();
+            Ok(Windows::of_text(&files, &loaded.tokenizer, loaded.context(), tokens)?)
+        }
+    }
+}
+
+/// As many questions as make about `tokens` tokens with their answers.
+fn answers(file: &str, tokens: usize, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Windows> {
+    let data = Dataset::load(file, None)?;
+    let mut prompts = prompts(loaded, &data, false, ANSWER_TOKENS)?;
+    let mut all = 0;
+    prompts.retain(|prompt| {
+        all += prompt.tokens.len() + ANSWER_TOKENS;
+        all <= tokens
+    });
+    let bar = Progress::new("answering", Unit::Items, prompts.len() as u64);
+    let mut session = loaded.session(pool, KvType::F16);
+    let mut show = |done: usize, _: usize| {
+        bar.set(done as u64);
+        !ui::interrupted()
+    };
+    let text = Answers(loaded);
+    let windows = answer(&mut session, &text, &prompts, ANSWER_TOKENS, &mut show)?;
+    drop(bar);
+    ui::check_interrupt()?;
+    Ok(Windows::of_answers(&data, windows)?)
 }
 
 /// A compensation with more weights than there is text for fits the text, not the model.
@@ -206,7 +246,6 @@ impl Bars {
 }
 
 /// Whether a file is one of questions: its model's answers are the text.
-#[allow(dead_code)]
 fn is_questions(file: &str) -> bool {
     let extension = Path::new(file).extension().map(|e| e.to_string_lossy().to_lowercase());
     matches!(extension.as_deref(), Some("csv" | "json" | "jsonl" | "ndjson"))

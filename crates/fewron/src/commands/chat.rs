@@ -29,7 +29,7 @@ pub(crate) fn run(args: &ChatArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     args.mask.check()?;
     args.lossless.check(args.mask.is_masked())?;
     let sampler = sampler(&args.sampling)?;
-    let loaded = Loaded::from_args(&args.model)?;
+    let loaded = Loaded::for_plans(&args.model, &args.mask.plans())?;
     let pool = loaded::pool(threads);
     let masking = Masking::new(&args.mask, &loaded, &pool)?;
     let mask = masking.as_ref().map(Masking::mask);

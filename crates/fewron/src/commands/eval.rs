@@ -4,7 +4,7 @@ mod table;
 mod variants;
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::SystemTime;
@@ -24,7 +24,8 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     let limit = args.limit.map(NonZeroUsize::get);
     let tasks = args.tasks.iter().map(|task| Ok(Task::load(&task.task, &task.file, limit)?));
     let tasks = tasks.collect::<Result<Vec<_>>>()?;
-    let loaded = Loaded::from_args(&args.model)?;
+    let plans: Vec<&Path> = args.plan.iter().map(PathBuf::as_path).collect();
+    let loaded = Loaded::for_plans(&args.model, &plans)?;
     check_chat(&loaded, &tasks)?;
     let pool = loaded::pool(threads);
     let sparse = variants::variants(&args.masks(), &loaded, &pool)?;

@@ -19,7 +19,7 @@ pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<
     args.lossless.check(args.mask.is_masked())?;
     let sampler = sampler(&args.sampling)?;
     let question = question(&args.prompt)?;
-    let loaded = Loaded::from_args(&args.model)?;
+    let loaded = Loaded::for_plans(&args.model, &args.mask.plans())?;
     let prompt = loaded.prompt(&question, args.system.as_deref(), args.raw)?;
     let pool = loaded::pool(threads);
     let masking = Masking::new(&args.mask, &loaded, &pool)?;

@@ -38,7 +38,7 @@ struct Score {
 pub(crate) fn run(args: &ScoreArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.mask.check()?;
     let text = read_text(&args.text_file)?;
-    let loaded = Loaded::from_args(&args.model)?;
+    let loaded = Loaded::for_plans(&args.model, &args.mask.plans())?;
     let window = window(args, &loaded)?;
     let tokens = loaded.tokenizer.encode(&text, Specials::Plain);
     let pool = loaded::pool(threads);

@@ -41,6 +41,13 @@ impl Home {
         Self(path.to_owned())
     }
 
+    /// The folder itself, which is made if need be.
+    pub(crate) fn folder(&self) -> Result<PathBuf> {
+        fs::create_dir_all(&self.0)
+            .with_context(|| format!("cannot make the cache folder {}", self.0.display()))?;
+        Ok(self.0.clone())
+    }
+
     /// The folder of model files.
     pub(crate) fn models(&self) -> PathBuf {
         self.0.join("models")
