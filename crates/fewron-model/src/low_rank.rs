@@ -101,7 +101,7 @@ struct SmallMatrix {
 }
 
 enum Stored {
-    Packed(Packed),
+    Packed(Box<Packed>),
     /// f32, little-endian.
     Float(Vec<u8>),
 }
@@ -117,7 +117,7 @@ impl SmallMatrix {
                 DType::Q8_0.encode_row(row, out)?;
             }
             let matrix = Matrix::new(DType::Q8_0, rows, cols, &bytes).expect("whole rows");
-            Stored::Packed(Packed::new(isa, pool, &mut Memory::default(), &matrix))
+            Stored::Packed(Box::new(Packed::new(isa, pool, &mut Memory::default(), &matrix)))
         } else {
             if let Some(index) = values.iter().position(|value| !value.is_finite()) {
                 return Err(EncodeError::NotFinite { index, value: values[index] });

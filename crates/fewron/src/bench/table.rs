@@ -14,9 +14,9 @@ struct Line<'a> {
     speed: &'a Speed,
     bytes_per_token: Option<u64>,
     active_fraction: Option<f64>,
+    drafts: Option<DraftsRecord>,
     /// Whether memory for weights is limited.
     budget: bool,
-    drafts: Option<DraftsRecord>,
 }
 
 const COLUMNS: [Column; 15] = [
@@ -100,8 +100,8 @@ fn lines(run: &BenchRun) -> Vec<Line<'_>> {
             speed,
             bytes_per_token: speed.kv_length.map(|_| result.bytes_per_token),
             active_fraction: speed.kv_length.map(|_| result.active_fraction),
-            budget: run.resident_budget_bytes.is_some(),
             drafts: result.drafts,
+            budget: run.resident_budget_bytes.is_some(),
         }));
     }
     if let Some(llama_cpp) = &run.llama_cpp {
@@ -111,8 +111,8 @@ fn lines(run: &BenchRun) -> Vec<Line<'_>> {
             speed,
             bytes_per_token: None,
             active_fraction: None,
-            budget: false,
             drafts: None,
+            budget: false,
         }));
     }
     let order: Vec<Option<usize>> =

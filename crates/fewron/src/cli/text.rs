@@ -112,14 +112,14 @@ impl MaskArgs {
         }
     }
 
-    /// The plan file, if one is given.
-    pub(crate) fn plans(&self) -> Vec<&Path> {
-        self.plan.iter().map(PathBuf::as_path).collect()
-    }
-
     /// Whether there is a mask.
     pub(crate) fn is_masked(&self) -> bool {
         self.plan.is_some() || !matches!(self.policy, Policy::Dense)
+    }
+
+    /// The plan file, if one is given.
+    pub(crate) fn plans(&self) -> Vec<&Path> {
+        self.plan.iter().map(PathBuf::as_path).collect()
     }
 
     /// Refuses a ratio that the dense policy would ignore.
