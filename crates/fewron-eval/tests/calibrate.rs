@@ -113,6 +113,7 @@ fn bytes(made: &Made) -> Vec<u8> {
         compensation: 0,
         predictor: 0,
         calibration,
+        recall: None,
         held_out: Some(made.held_out),
         compared: Vec::new(),
         layers: made.layers.clone(),

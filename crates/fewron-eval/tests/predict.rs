@@ -29,6 +29,7 @@ fn settings() -> Settings {
         compensation: 0,
         predictor: 32,
         uniform: true,
+        single_stage: false,
         heads: false,
         weighting: None,
         traced_tokens: 32,

@@ -171,14 +171,11 @@ impl Importance {
         })
     }
 
-    /// What a neuron's size is worth in every layer alike, by layer: √E[g_i²], times √E[up_i²] where the
-    /// size is that of act(gate_i) alone. Its square is the neuron's Fisher information.
-    pub fn sensitivity(&self, gated: bool) -> Vec<Vec<f32>> {
+    /// What a unit of |act(gate_i)| is worth in every layer alike, by layer: √E[g_i²]·√E[up_i²].
+    pub fn sensitivity(&self) -> Vec<Vec<f32>> {
         let mut roots = self.roots(&self.gradients);
-        if gated {
-            let up = self.roots(&self.squares);
-            roots.iter_mut().flatten().zip(up.iter().flatten()).for_each(|(g, up)| *g *= up);
-        }
+        let up = self.roots(&self.squares);
+        roots.iter_mut().flatten().zip(up.iter().flatten()).for_each(|(g, up)| *g *= up);
         roots
     }
 

@@ -11,8 +11,8 @@ const WINDOWS: usize = 8;
 /// Highest share of a layer.
 const MOST: f32 = 0.97;
 
-/// Root Fisher information of neurons of some tokens, |o_i|·√E[g_i²], by layer and ascending. With a gate
-/// |act(gate_i)|·√E[up_i²] stands for |o_i|, since that is what the gate policy sees.
+/// Root Fisher information of neurons of some tokens, |act(gate_i)|·√E[up_i²]·√E[g_i²], by layer and
+/// ascending.
 ///
 /// Its square is the curvature of KL(dense‖sparse) along a neuron, so one threshold over all layers is the
 /// allotment with the least KL for as many neurons, to second order. All neurons have as many bytes.
@@ -26,9 +26,7 @@ impl Calibrator<'_> {
         &mut self,
         importance: &Importance,
     ) -> Result<Sensitivity, CalibrateError> {
-        let gated = self.model.config().gated;
-        let policy = if gated { PolicyKind::Gate } else { PolicyKind::Magnitude };
-        let worth = importance.sensitivity(gated);
+        let worth = importance.sensitivity();
         let mut scores = vec![Vec::new(); worth.len()];
         let windows = &self.windows.calibration;
         let every = windows.len().div_ceil(WINDOWS);
@@ -38,7 +36,7 @@ impl Calibrator<'_> {
             for (layer, worth) in worth.iter().enumerate() {
                 let layer_plan =
                     LayerPlan { weights: worth.as_slice().into(), ..LayerPlan::default() };
-                let shadow = Shadow::new(policy, &layer_plan, window.dense);
+                let shadow = Shadow::new(PolicyKind::Gate, &layer_plan, window.dense);
                 let mut shadow = shadow.with_scores();
                 self.session.block(layer, &mut x, Some(&mut shadow), None);
                 // Neighbouring tokens are alike: one in four will do.

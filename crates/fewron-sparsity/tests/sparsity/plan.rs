@@ -41,6 +41,7 @@ fn record(session: &Session, policy: PolicyKind) -> PlanRecord {
             tokens: 9,
             seed: 0,
         },
+        recall: None,
         held_out: None,
         compared: Vec::new(),
         layers: Vec::new(),
