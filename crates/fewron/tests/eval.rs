@@ -85,7 +85,7 @@ fn what_cannot_be_evaluated() {
     );
     assert!(line(&["--task", "piqa=gone.jsonl"]).contains("cannot read data file gone.jsonl"));
     let plan = line(&["--task", &arc, "--plan", "p"]);
-    assert!(plan.contains("plans come with"), "{plan}");
+    assert!(plan.contains("cannot read the plan p"), "{plan}");
     assert!(line(&["--task", &arc, "--policy", "dense"]).contains("always evaluated"));
     assert!(line(&["--task", &arc, "--sparsity", ".5"]).contains("needs a policy"));
     assert!(line(&["--task", &arc, "--json", "no/x.json"]).contains("no folder no for --json"));

@@ -53,11 +53,7 @@ impl<'a> Variant<'a> {
 
     /// A plan, or a policy at a ratio.
     pub(crate) fn masking(masking: &'a Masking) -> Self {
-        let name = match &masking.record {
-            Some(_) => masking.label.clone(),
-            None => masking.label.replacen('@', "-", 1),
-        };
-        Self { name, mask: VariantMask::Policy(masking.mask()) }
+        Self { name: masking.label.clone(), mask: VariantMask::Policy(masking.mask()) }
     }
 
     /// A plan, or a policy at a ratio, whose drafts the whole model verifies.

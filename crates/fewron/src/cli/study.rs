@@ -29,7 +29,7 @@ pub(crate) struct SweepArgs {
     /// Attribution metrics, with --protocol oracle (default: cor-gxo,gxo,magnitude)
     #[arg(long, value_name = "A,B", value_delimiter = ',', conflicts_with = "policies")]
     pub(crate) metrics: Vec<Metric>,
-    /// Mask policies, with --protocol runtime (default: gate,magnitude)
+    /// Mask policies, with --protocol runtime (default: gate,magnitude, without a gate prompt,magnitude)
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) policies: Vec<Policy>,
     /// Plans of `fewron calibrate`, with --protocol runtime: their scores, at the ratios of the sweep
@@ -73,9 +73,10 @@ impl SweepArgs {
     }
 
     /// The policies to measure, defaults filled in.
-    pub(crate) fn policies(&self) -> Vec<Policy> {
+    pub(crate) fn policies(&self, gated: bool) -> Vec<Policy> {
         match self.policies.as_slice() {
-            [] if self.plan.is_empty() => vec![Policy::Gate, Policy::Magnitude],
+            [] if self.plan.is_empty() && gated => vec![Policy::Gate, Policy::Magnitude],
+            [] if self.plan.is_empty() => vec![Policy::Prompt, Policy::Magnitude],
             policies => policies.to_vec(),
         }
     }

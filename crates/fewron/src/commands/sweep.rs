@@ -80,7 +80,7 @@ fn runtime(
     loaded: &Loaded,
     threads: Option<NonZeroUsize>,
 ) -> Result<(Vec<RuntimeMask>, Vec<Vec<Plan>>)> {
-    let policies = args.policies();
+    let policies = args.policies(loaded.model.config().gated);
     anyhow::ensure!(
         !policies.contains(&Policy::Dense),
         "policy dense is what the others are compared with; leave it out of --policies"
