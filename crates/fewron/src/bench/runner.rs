@@ -23,6 +23,9 @@ use crate::ui;
 /// Tokens that fill the cache between two looks at Ctrl-C.
 const CHUNK: usize = 128;
 
+/// Tokens of the prompt that policy `prompt` chooses by where the cache is to be empty.
+const SHORTEST_PROMPT: usize = 32;
+
 /// Threads of the contestant before may still spin for a moment.
 const SETTLE: Duration = Duration::from_millis(10);
 
@@ -220,7 +223,12 @@ impl<'a> Runner<'a> {
 
     fn decode(&mut self, variant: usize, tokens: usize) -> Result<Sample> {
         let text = self.text(self.dense..self.dense + tokens);
+        let prompt = match self.dense {
+            0 | 1 => (0..SHORTEST_PROMPT).map(|at| token(at, self.vocab())).collect(),
+            dense => self.text(0..dense),
+        };
         let variant = &mut self.variants[variant];
+        variant.read_prompt(&mut self.session, &prompt, self.dense)?;
         let (session, meter, wanted) = (&mut self.session, self.meter.as_ref(), self.wanted);
         if let VariantMask::Lossless(lossless) = &mut variant.mask {
             let (known, rest) = self.real.split_at(self.dense);
@@ -249,11 +257,15 @@ impl<'a> Runner<'a> {
         Ok(Sample { seconds, resident_bytes: None, faults: None, ..sample })
     }
 
+    fn vocab(&self) -> usize {
+        self.loaded.model.config().vocab
+    }
+
     fn text(&self, positions: Range<usize>) -> Vec<u32> {
         if !self.real.is_empty() {
             return self.real[positions].to_vec();
         }
-        let vocab = self.loaded.model.config().vocab;
+        let vocab = self.vocab();
         positions.map(|position| token(position, vocab)).collect()
     }
 }

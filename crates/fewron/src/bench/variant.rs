@@ -1,7 +1,7 @@
 //! What is measured: the dense model, and masks over it.
 
 use fewron_model::speculation::{Counts, DraftLength, Speculation};
-use fewron_model::{Choice, MaskSource, Model};
+use fewron_model::{Choice, Logits, MaskSource, Model, ModelError, Session};
 use fewron_sparsity::selection::kept_count;
 use fewron_sparsity::{Kept, Replay};
 use rand::SeedableRng;
@@ -61,6 +61,30 @@ impl<'a> Variant<'a> {
         let (mask, speculation) = (masking.mask(), Speculation::new(length));
         let lossless = Box::new(Lossless { mask, speculation });
         Self { name: format!("lossless:{}", masking.label), mask: VariantMask::Lossless(lossless) }
+    }
+
+    /// Lets a policy that chooses by its prompt read one, and leaves the session with what it had: the first
+    /// `dense` tokens of `text`.
+    ///
+    /// # Errors
+    /// As [`Session::forward`].
+    pub(crate) fn read_prompt(
+        &mut self,
+        session: &mut Session,
+        text: &[u32],
+        dense: usize,
+    ) -> Result<(), ModelError> {
+        let mask = match &mut self.mask {
+            VariantMask::Policy(mask) => mask,
+            VariantMask::Lossless(lossless) => &mut lossless.mask,
+            VariantMask::Dense | VariantMask::Random(_) => return Ok(()),
+        };
+        if mask.reads_prompts() {
+            session.truncate(0);
+            mask.read_prompt(session, text, Logits::None)?;
+            session.truncate(dense);
+        }
+        Ok(())
     }
 
     /// What became of the drafts, if there are any.
