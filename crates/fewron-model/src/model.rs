@@ -337,7 +337,7 @@ impl Model {
         }
     }
 
-    /// ‖W[:, j]‖₂ of each channel of an input of a layer, over all matrices that read it.
+    /// ‖W_j‖₂ of each channel of an input of a layer, over all matrices that read it.
     pub fn channel_norms(&self, layer: usize, site: InputSite) -> Vec<f32> {
         let l = &self.layers[layer];
         let weights: Vec<&Weight> = match site {

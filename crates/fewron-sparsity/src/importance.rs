@@ -12,11 +12,11 @@ use std::fmt;
 pub enum Weighting {
     /// E|up_i|·‖W_down,i‖: the expected size of what it adds to the residual stream.
     Magnitude,
-    /// √E[up_i²]·‖W_down,i‖: the same in the mean square.
+    /// √E(up_i²)·‖W_down,i‖: the same in the mean square.
     Rms,
-    /// √E[(g_i·up_i)²]: Fisher information of the neuron's gate.
+    /// √E((g_i·up_i)²): Fisher information of the neuron's gate.
     Fisher,
-    /// E[|g_i·up_i| + ½·|up_i|·‖g‖]: the size of the corrected attribution −g·o + ½·|o|·‖g‖ (arXiv
+    /// E(|g_i·up_i| + ½·|up_i|·‖g‖): the size of the corrected attribution −g·o + ½·|o|·‖g‖ (arXiv
     /// 2406.06562) for each unit of the gate.
     Attribution,
 }
@@ -150,7 +150,7 @@ impl Importance {
     }
 
     /// By how much weights grow or shrink where act(gate_i) is positive, and where it is not, by layer: the
-    /// root of E[up_i²] there over E[up_i²], drawn towards 1 by a hundred tokens of the mean.
+    /// root of E(up_i²) there over E(up_i²), drawn towards 1 by a hundred tokens of the mean.
     pub fn by_sign(&self) -> [Vec<Vec<f32>>; 2] {
         let all = self.tokens.max(1) as f64;
         let factor = |layer: usize, i: usize, positive: bool| {
@@ -171,7 +171,7 @@ impl Importance {
         })
     }
 
-    /// What a unit of |act(gate_i)| is worth in every layer alike, by layer: √E[g_i²]·√E[up_i²].
+    /// What a unit of |act(gate_i)| is worth in every layer alike, by layer: √E(g_i²)·√E(up_i²).
     pub fn sensitivity(&self) -> Vec<Vec<f32>> {
         let mut roots = self.roots(&self.gradients);
         let up = self.roots(&self.squares);
@@ -184,7 +184,7 @@ impl Importance {
         self.means(&self.totals)
     }
 
-    /// E[(Σ g_h·o_h)²] of each head, by layer: Fisher information of switching it.
+    /// E((Σ g_h·o_h)²) of each head, by layer: Fisher information of switching it.
     pub fn heads(&self) -> Vec<Vec<f32>> {
         self.means(&self.heads)
     }

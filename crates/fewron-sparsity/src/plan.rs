@@ -127,9 +127,9 @@ impl Cut {
 /// Which channels of an input are left out: those whose product with their weights is small.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InputCut {
-    /// Least |x_j|·‖W[:, j]‖ of a channel that stays (Chen et al., WINA, 2025); 0 leaves all.
+    /// Least |x_j|·‖W_j‖ of a channel that stays (Chen et al., WINA, 2025); 0 leaves all.
     pub least: f32,
-    /// ‖W[:, j]‖ of each channel.
+    /// ‖W_j‖ of each channel.
     pub norms: Arc<[f32]>,
 }
 

@@ -11,7 +11,7 @@ const WINDOWS: usize = 8;
 /// Highest share of a layer.
 const MOST: f32 = 0.97;
 
-/// Root Fisher information of neurons of some tokens, |act(gate_i)|·√E[up_i²]·√E[g_i²], by layer and
+/// Root Fisher information of neurons of some tokens, |act(gate_i)|·√E(up_i²)·√E(g_i²), by layer and
 /// ascending.
 ///
 /// Its square is the curvature of KL(dense‖sparse) along a neuron, so one threshold over all layers is the

@@ -5,7 +5,7 @@
 //! where the plan has them `weights`, `weights.negative` and `frequency` `[layers, intermediate]`,
 //! `quantiles` `[layers, any]`, `inputs.SITE.above` (f32) with `inputs.SITE.norms` `[layers, channels]` for
 //! the sites of [`InputSite`], `heads` `[layers, heads]` (u8, 1 = runs). Maps of low rank, `compensation.L` and
-//! `predictor.L` for layer L: see [`super::maps`].
+//! `predictor.L` for layer L, have a tensor for each matrix: docs/plans.md lists all.
 
 use super::maps::{read_map, write_map};
 use super::record::{PlanModel, PlanRecord};
