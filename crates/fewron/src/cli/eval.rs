@@ -46,8 +46,8 @@ pub(crate) struct EvalArgs {
         allow_negative_numbers = true, help_heading = "Sparsity"
     )]
     pub(crate) sparsity: Vec<f32>,
-    /// Calibrated plans to evaluate beside the dense model (reserved)
-    #[arg(long, value_name = "FILE", help_heading = "Sparsity")]
+    /// Calibrated plans to evaluate beside the dense model; `auto` is the one beside the model
+    #[arg(long, value_name = "FILE,FILE", value_delimiter = ',', help_heading = "Sparsity")]
     pub(crate) plan: Vec<PathBuf>,
 }
 
