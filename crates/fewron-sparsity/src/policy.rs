@@ -120,6 +120,8 @@ pub struct Policy<'a> {
     /// The neurons of each layer that run whatever the token: of the policies that keep one set. Empty
     /// before there is one.
     fixed: Vec<Vec<u32>>,
+    /// Whether any layer leaves out channels.
+    thins: bool,
     scores: Vec<f32>,
 }
 
@@ -135,7 +137,8 @@ impl<'a> Policy<'a> {
             PolicyKind::Static => plan.layers.iter().map(best).collect(),
             _ => Vec::new(),
         };
-        Self { plan, fixed, scores: Vec::new() }
+        let thins = plan.layers.iter().flat_map(|layer| &layer.inputs).any(InputCut::is_some);
+        Self { plan, fixed, thins, scores: Vec::new() }
     }
 
     /// The plan.
@@ -202,7 +205,7 @@ impl MaskSource for Policy<'_> {
     }
 
     fn thins(&mut self, _: usize) -> bool {
-        self.plan.layers.iter().flat_map(|layer| &layer.inputs).any(InputCut::is_some)
+        self.thins
     }
 
     fn thin(&mut self, site: InputSite, layer: usize, _: usize, values: &mut [f32]) {

@@ -42,9 +42,7 @@ impl Masking {
     /// When it cannot be read, or is not one for this model.
     pub(crate) fn from_file(path: &Path, loaded: &Loaded, pool: &Pool) -> Result<Self> {
         let path = if path == Path::new("auto") { beside(loaded)? } else { path.to_owned() };
-        let bytes = fs::read(&path).with_context(|| {
-            format!("cannot read the plan {}; `fewron calibrate` makes plans", path.display())
-        })?;
+        let bytes = read_plan(&path)?;
         let (config, isa) = (loaded.model.config(), loaded.model.isa());
         let (plan, record) = from_bytes(&bytes, &plan_model(loaded)?, config, isa, pool)
             .map_err(|error| bad_plan(&path, &error))?;
@@ -111,10 +109,13 @@ pub(crate) fn path_beside(loaded: &Loaded) -> PathBuf {
 /// # Errors
 /// When it cannot be read or is no plan.
 pub(crate) fn read_plan_record(path: &Path) -> Result<PlanRecord> {
-    let bytes = fs::read(path).with_context(|| {
+    read_record(&read_plan(path)?).map_err(|error| bad_plan(path, &error))
+}
+
+fn read_plan(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| {
         format!("cannot read the plan {}; `fewron calibrate` makes plans", path.display())
-    })?;
-    read_record(&bytes).map_err(|error| bad_plan(path, &error))
+    })
 }
 
 fn beside(loaded: &Loaded) -> Result<PathBuf> {

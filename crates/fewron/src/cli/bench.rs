@@ -81,11 +81,7 @@ pub(crate) struct BenchArgs {
 impl BenchArgs {
     /// Every policy at every ratio, as the arguments of the other commands have it.
     pub(crate) fn masks(&self) -> Vec<MaskArgs> {
-        let ratios = if self.sparsity.is_empty() { &[0.5][..] } else { &self.sparsity };
-        let at = |policy| {
-            ratios.iter().map(move |&r| MaskArgs { policy, sparsity: Some(r), plan: None })
-        };
-        self.policy.iter().copied().flat_map(at).collect()
+        MaskArgs::at_ratios(&self.policy, &self.sparsity)
     }
 
     /// Refuses what would be measured twice or not at all.

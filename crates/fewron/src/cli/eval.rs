@@ -62,16 +62,13 @@ pub(crate) struct TaskArg {
 impl EvalArgs {
     /// What runs beside the dense model: every policy at every ratio, and the plans.
     pub(crate) fn masks(&self) -> Vec<MaskArgs> {
-        let ratios = if self.sparsity.is_empty() { &[0.5][..] } else { &self.sparsity };
-        let at = |policy| {
-            ratios.iter().map(move |&r| MaskArgs { policy, sparsity: Some(r), plan: None })
-        };
+        let policies = MaskArgs::at_ratios(&self.policy, &self.sparsity);
         let plan = |plan: &PathBuf| MaskArgs {
             policy: Policy::Dense,
             sparsity: None,
             plan: Some(plan.clone()),
         };
-        self.policy.iter().copied().flat_map(at).chain(self.plan.iter().map(plan)).collect()
+        policies.into_iter().chain(self.plan.iter().map(plan)).collect()
     }
 
     /// Refuses what would be measured twice or not at all.

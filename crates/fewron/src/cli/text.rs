@@ -104,6 +104,14 @@ pub(crate) struct MaskArgs {
 }
 
 impl MaskArgs {
+    /// Every policy at every ratio, at a half where none is given.
+    pub(super) fn at_ratios(policies: &[Policy], ratios: &[f32]) -> Vec<Self> {
+        let ratios = if ratios.is_empty() { &[0.5][..] } else { ratios };
+        let at =
+            |&policy| ratios.iter().map(move |&r| Self { policy, sparsity: Some(r), plan: None });
+        policies.iter().flat_map(at).collect()
+    }
+
     /// The share of neurons that is off: 0 for the dense policy.
     pub(crate) fn ratio(&self) -> f32 {
         match self.policy {
