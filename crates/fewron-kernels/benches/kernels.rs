@@ -125,6 +125,64 @@ fn neuron_major_fifth(bencher: Bencher, name: &str) {
     });
 }
 
+/// Matrices of SmolLM2's size that no cache holds together, few of their neurons neither: 221 MB.
+const COLD: usize = 400;
+
+/// Per cent of the neurons that are off, chosen at random; time is that of all [`COLD`] matrices.
+fn active(neurons: u32, off: u32) -> Vec<u32> {
+    // The finaliser of MurmurHash3.
+    let hash = |i: u32| {
+        let i = (i ^ i >> 16).wrapping_mul(0x85eb_ca6b);
+        let i = (i ^ i >> 13).wrapping_mul(0xc2b2_ae35);
+        i ^ i >> 16
+    };
+    let mut order: Vec<u32> = (0..neurons).collect();
+    order.sort_by_key(|&i| (hash(i + 1), i));
+    let mut active = order[..(neurons - neurons * off / 100) as usize].to_vec();
+    active.sort_unstable();
+    active
+}
+
+#[divan::bench(args = OFF, consts = [1, 2], max_time = 2)]
+fn cold_down_q4_1<const THREADS: usize>(bencher: Bencher, off: u32) {
+    let (isa, pool, mut memory) = (Isa::detect(), Pool::new(THREADS), Memory::default());
+    let bytes = weights(DType::Q4_1, 576, 1536);
+    let matrix = Matrix::new(DType::Q4_1, 576, 1536, &bytes).expect("the bytes fit");
+    let layers: Vec<NeuronMajor> =
+        (0..COLD).map(|_| NeuronMajor::new(isa, &pool, &mut memory, &matrix)).collect();
+    let (active, mut y) = (active(1536, off), vec![0.0; 576]);
+    let mut o = Activations::default();
+    let layout = layers[0].layout();
+    o.set_sparse(isa, &pool, &active, &vector(active.len()), 1536, layout);
+    bencher.bench_local(|| {
+        layers.iter().for_each(|down| down.forward(isa, &pool, black_box(&o), &mut y));
+        black_box(y[0])
+    });
+}
+
+#[divan::bench(args = OFF, consts = [1, 2], max_time = 2)]
+fn cold_up_q4_1<const THREADS: usize>(bencher: Bencher, off: u32) {
+    let (isa, pool, mut memory) = (Isa::detect(), Pool::new(THREADS), Memory::default());
+    let bytes = weights(DType::Q4_1, 1536, 576);
+    let matrix = Matrix::new(DType::Q4_1, 1536, 576, &bytes).expect("the bytes fit");
+    let layers: Vec<Packed> =
+        (0..COLD).map(|_| Packed::new(isa, &pool, &mut memory, &matrix)).collect();
+    let active = active(1536, off);
+    let (mut x, mut out) = (Activations::default(), vec![0.0; active.len()]);
+    x.set(isa, &pool, &vector(576), 576, [layers[0].layout()]);
+    bencher.bench_local(|| {
+        for up in &layers {
+            let up = Weights::Packed(up);
+            if off == 0 {
+                matmul(isa, &pool, &up, black_box(&x), &mut out);
+            } else {
+                matvec_rows(isa, &pool, &up, &active, black_box(&x), &mut out);
+            }
+        }
+        black_box(out[0])
+    });
+}
+
 /// MLPs of Phi-2's size, without a gate: 2,560 inputs, 10,240 neurons. Several, so that no cache holds
 /// them.
 struct Phi2 {
@@ -186,11 +244,7 @@ impl Phi2 {
 fn phi2(bencher: Bencher, dtype: DType, threads: usize, off: u32) {
     let mut mlp = Phi2::new(dtype, threads);
     let x = vector(PHI2_HIDDEN);
-    let hash = |i: u32| i.wrapping_mul(2_654_435_769) >> 16;
-    let mut order: Vec<u32> = (0..PHI2_NEURONS as u32).collect();
-    order.sort_by_key(|&i| (hash(i + 1), i));
-    let mut active = order[..PHI2_NEURONS - PHI2_NEURONS * off as usize / 100].to_vec();
-    active.sort_unstable();
+    let active = active(PHI2_NEURONS as u32, off);
     bencher.bench_local(|| black_box(mlp.token(black_box(&x), &active)));
 }
 

@@ -157,6 +157,11 @@ impl Activations {
         self.tokens
     }
 
+    /// Whether products go vector by vector, not by a batch.
+    pub(crate) fn is_single(&self) -> bool {
+        self.tokens < BATCH_TOKENS
+    }
+
     /// Elements of each vector.
     pub fn cols(&self) -> usize {
         self.cols
@@ -385,33 +390,26 @@ multiversion! {
 
 #[inline(always)]
 fn quantize_body<A: Arch>(x: &[f32], q: &mut [i8], scales: &mut [f32], sums: &mut [[i32; 2]]) {
-    let mut block = [0.0f32; BLOCK];
+    let (blocks, rest) = x.as_chunks::<BLOCK>();
     let outputs = q.as_chunks_mut::<BLOCK>().0.iter_mut().zip(scales).zip(sums);
-    for (((q, scale), sums), x) in outputs.zip(x.chunks(BLOCK)) {
-        block[..x.len()].copy_from_slice(x);
-        block[x.len()..].fill(0.0);
-        let mut sizes = [0.0f32; BLOCK];
-        for k in 0..BLOCK {
-            sizes[k] = block[k].abs();
-        }
-        for half in [16, 8, 4, 2, 1] {
-            for k in 0..half {
-                sizes[k] = if sizes[k + half] > sizes[k] { sizes[k + half] } else { sizes[k] };
+    let mut last = [0.0; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    for (((q, scale), sums), block) in outputs.zip(blocks.iter().chain([&last])) {
+        let mut sizes = [0.0f32; 8];
+        for part in block.as_chunks::<8>().0 {
+            for k in 0..8 {
+                let size = part[k].abs();
+                sizes[k] = if size > sizes[k] { size } else { sizes[k] };
             }
         }
-        let largest = sizes[0];
+        let largest = sizes.iter().fold(0.0, |a: f32, &b| if b > a { b } else { a });
         let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
         let mut ints = [0i32; BLOCK];
         for k in 0..BLOCK {
-            ints[k] = (block[k] * inverse).round_ties_even() as i32;
-            q[k] = ints[k].clamp(-127, 127) as i8;
+            ints[k] = ((block[k] * inverse).round_ties_even() as i32).clamp(-127, 127);
+            q[k] = ints[k] as i8;
         }
-        for half in 0..2 {
-            sums[half] = 0;
-            for k in 0..16 {
-                sums[half] += i32::from(q[half * 16 + k]);
-            }
-        }
+        *sums = [ints[..16].iter().sum(), ints[16..].iter().sum()];
         *scale = largest / 127.0;
     }
 }

@@ -36,7 +36,7 @@ pub use dtype::DType;
 pub use encode::EncodeError;
 pub use isa::{Isa, UnknownIsa};
 pub use matmul::{
-    Margin, Matrix, Weights, matmul, matmul_transposed, matvec_rows, matvec_shortlist,
+    Margin, Matrix, Weights, matmul, matmul_each, matmul_transposed, matvec_rows, matvec_shortlist,
 };
 pub use memory::Memory;
 pub use neuron_major::NeuronMajor;

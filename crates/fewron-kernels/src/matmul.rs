@@ -119,31 +119,64 @@ impl Weights<'_> {
 /// # Panics
 /// When shapes differ, or when the activations lack the layout of the weights.
 pub fn matmul(isa: Isa, pool: &Pool, w: &Weights, x: &Activations, out: &mut [f32]) {
+    matmul_each(isa, pool, x, [(*w, out)]);
+}
+
+/// As [`matmul`], with several matrices that take the same inputs: one fork and join for all.
+///
+/// # Panics
+/// As [`matmul`].
+pub fn matmul_each<const N: usize>(
+    isa: Isa,
+    pool: &Pool,
+    x: &Activations,
+    products: [(Weights, &mut [f32]); N],
+) {
+    let products = products.map(|(w, out)| {
+        assert_eq!(out.len(), x.tokens() * w.rows());
+        (w, SharedSlice::new(out))
+    });
+    let units = |w: &Weights| w.rows().div_ceil(LANES);
+    pool.split(products.iter().map(|(w, _)| units(w)).sum(), 1, |range| {
+        let mut start = 0;
+        for (w, out) in &products {
+            let end = start + units(w);
+            let (from, to) = (range.start.max(start), range.end.min(end));
+            if from < to {
+                let rows = (from - start) * LANES..((to - start) * LANES).min(w.rows());
+                // SAFETY: a row belongs to one thread.
+                unsafe { row_products(isa, w, rows, x, out) };
+            }
+            start = end;
+        }
+    });
+}
+
+/// The products of a range of rows with all tokens.
+///
+/// # Safety
+/// No other thread may have any of the rows.
+unsafe fn row_products(
+    isa: Isa,
+    w: &Weights,
+    range: Range<usize>,
+    x: &Activations,
+    out: &SharedSlice<f32>,
+) {
     let rows = w.rows();
-    assert_eq!(out.len(), x.tokens() * rows);
-    let shared = SharedSlice::new(out);
-    let store = |token: usize, row: usize, value: f32| {
-        // SAFETY: a row belongs to one thread.
-        unsafe { shared.write(token * rows + row, value) }
+    let store = |token: usize, first: usize, values: &[f32]| {
+        let at = token * rows + first;
+        // SAFETY: the caller's promise.
+        unsafe { out.range(at..at + values.len()) }.copy_from_slice(values);
     };
     match *w {
-        Weights::File(w) => {
-            pool.split(rows, 1, |range| float_products(isa, &w, range, |row| row, x, store));
-        }
+        Weights::File(w) => float_products(isa, &w, range, |row| row, x, store),
         Weights::Packed(w) => {
             let x = form(w, x);
-            let Some(batch) = x.batch() else {
-                return pool.split(rows, LANES, |range| {
-                    single_products(isa, w, w.kind(), range, rows, |row| row, x, store);
-                });
-            };
-            pool.split(rows, LANES, |range| {
-                panel_products(isa, w, range, &batch, |token, first, values| {
-                    let at = token * rows + first;
-                    // SAFETY: a row belongs to one thread.
-                    unsafe { shared.range(at..at + values.len()) }.copy_from_slice(values);
-                });
-            });
+            match x.batch() {
+                Some(batch) => panel_products(isa, w, range, &batch, store),
+                None => single_products(isa, w, w.kind(), range, rows, |row| row, x, store),
+            }
         }
     }
 }
@@ -162,9 +195,9 @@ pub fn matvec_rows(
 ) {
     assert_eq!((x.tokens(), out.len()), (1, rows.len()));
     let shared = SharedSlice::new(out);
-    let store = |_, index: usize, value: f32| {
+    let store = |_, first: usize, values: &[f32]| {
         // SAFETY: an index belongs to one thread.
-        unsafe { shared.write(index, value) }
+        unsafe { shared.range(first..first + values.len()) }.copy_from_slice(values);
     };
     let row = |index: usize| rows[index] as usize;
     match *w {
@@ -213,9 +246,9 @@ pub fn matvec_shortlist(
     let x = form(w, x);
     let high = w.high_kind().expect("a split matrix");
     let shared = SharedSlice::new(out);
-    let store = |_, row: usize, value: f32| {
+    let store = |_, first: usize, values: &[f32]| {
         // SAFETY: a row belongs to one thread.
-        unsafe { shared.write(row, value) }
+        unsafe { shared.range(first..first + values.len()) }.copy_from_slice(values);
     };
     pool.split(w.rows(), LANES, |rows| {
         single_products(isa, w, high, rows, w.rows(), |row| row, x, store);
@@ -226,9 +259,11 @@ pub fn matvec_shortlist(
     near.extend(out.iter().zip(0..).filter(|&(&value, _)| value >= least).map(|(_, row)| row));
     let near = &near[..];
     let shared = SharedSlice::new(out);
-    let store = |_, index: usize, value: f32| {
-        // SAFETY: a row belongs to one thread, and none is listed twice.
-        unsafe { shared.write(near[index] as usize, value) }
+    let store = |_, first: usize, values: &[f32]| {
+        for (&row, &value) in near[first..].iter().zip(values) {
+            // SAFETY: a row belongs to one thread, and none is listed twice.
+            unsafe { shared.write(row as usize, value) }
+        }
     };
     pool.split(near.len(), LANES, |range| {
         single_products(
@@ -253,7 +288,7 @@ fn form<'a>(w: &Packed, x: &'a Activations) -> &'a Quantized {
 /// How far ahead of the row at work memory is asked for rows.
 const PREFETCH_BYTES: usize = 8192;
 
-/// Products of single tokens with the rows `row(index)`: calls `store(token, index, value)`. There
+/// Products of single tokens with the rows `row(index)`: calls `store(token, first index, values)`. There
 /// are `total` indices, of which rows are asked for ahead of their use.
 #[allow(clippy::too_many_arguments)]
 fn single_products(
@@ -264,9 +299,9 @@ fn single_products(
     total: usize,
     row: impl Fn(usize) -> usize,
     x: &Quantized,
-    store: impl Fn(usize, usize, f32),
+    store: impl Fn(usize, usize, &[f32]),
 ) {
-    let ahead = PREFETCH_BYTES.div_ceil(w.row(0).len()).clamp(1, LANES);
+    let ahead = PREFETCH_BYTES.div_ceil(w.row_bytes()).clamp(1, LANES);
     let mut out = [0.0; LANES];
     let mut rows = [0u32; 2 * LANES];
     for first in indices.clone().step_by(LANES) {
@@ -286,9 +321,7 @@ fn single_products(
                 token,
                 &mut out,
             );
-            for (offset, &value) in out[..count].iter().enumerate() {
-                store(token, first + offset, value);
-            }
+            store(token, first, &out[..count]);
         }
     }
 }
@@ -313,14 +346,14 @@ fn panel_products(
     }
 }
 
-/// Products with the float rows `row(index)`: calls `store(token, index, value)`.
+/// Products with the float rows `row(index)`: calls `store(token, index, values)` with one value each.
 fn float_products(
     isa: Isa,
     w: &Matrix,
     indices: Range<usize>,
     row: impl Fn(usize) -> usize,
     x: &Activations,
-    store: impl Fn(usize, usize, f32),
+    store: impl Fn(usize, usize, &[f32]),
 ) {
     assert_eq!(x.cols(), w.cols, "inputs of the matrix");
     assert!(!w.dtype.is_quantized(), "quantised weights are packed first");
@@ -330,7 +363,7 @@ fn float_products(
         for index in indices {
             dequantize(isa, w.dtype, w.row(row(index)), &mut UnpackedRow::default(), floats);
             float_dots(isa, floats, x, out);
-            for (token, &value) in out.iter().enumerate() {
+            for (token, value) in out.chunks(1).enumerate() {
                 store(token, index, value);
             }
         }

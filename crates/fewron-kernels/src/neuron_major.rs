@@ -114,12 +114,37 @@ impl NeuronMajor {
     /// # Panics
     /// When shapes differ, or when the activations lack the layout of the weights.
     pub fn forward(&self, isa: Isa, pool: &Pool, o: &Activations, y: &mut [f32]) {
-        assert_eq!((o.cols(), y.len()), (self.neurons, o.tokens() * self.outputs));
-        let y = Output { outputs: self.outputs, values: SharedSlice::new(y) };
-        match &self.rows {
-            Rows::Float(rows) => rows.forward(isa, pool, o, &y),
-            Rows::Quantized(rows) => rows.forward(isa, pool, o, &y),
-        }
+        Self::forward_each(isa, pool, [(self, o, y)]);
+    }
+
+    /// As [`Self::forward`], with several matrices: one fork and join for all.
+    ///
+    /// # Panics
+    /// As [`Self::forward`].
+    pub fn forward_each<const N: usize>(
+        isa: Isa,
+        pool: &Pool,
+        products: [(&Self, &Activations, &mut [f32]); N],
+    ) {
+        let products = products.map(|(w, o, y)| {
+            assert_eq!((o.cols(), y.len()), (w.neurons, o.tokens() * w.outputs));
+            (w, o, Output { outputs: w.outputs, values: SharedSlice::new(y) })
+        });
+        let tiles = |(w, ..): &(&Self, &Activations, Output)| w.outputs.div_ceil(TILE);
+        let most = products.iter().map(tiles).max().unwrap_or(0);
+        // Single tokens: one part for each thread, since the walk over the neurons is done anew for
+        // each part.
+        let single = products.iter().all(|(_, o, _)| o.is_single());
+        let share = if single { most.div_ceil(pool.threads()) } else { 1 };
+        pool.split(most, share, |range| {
+            for product @ (w, o, y) in &products {
+                let range = range.start..range.end.min(tiles(product));
+                match &w.rows {
+                    Rows::Float(rows) => rows.forward(isa, o, range, y),
+                    Rows::Quantized(rows) => rows.forward(isa, o, range, y),
+                }
+            }
+        });
     }
 
     /// `out[t, i] = W[i] · g[t]`: gradients of the neurons' outputs, for `g` = ∂L/∂y of shape

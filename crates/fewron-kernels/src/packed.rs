@@ -11,7 +11,7 @@ use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
 use crate::memory::{Memory, prefetch};
 use crate::pool::{Pool, SharedSlice};
-use crate::rows::{ColdFile, Placement, Rows};
+use crate::rows::{ColdFile, Placement, Rows, View};
 use crate::unpack::Raw;
 use std::io;
 
@@ -175,13 +175,15 @@ impl Packed {
         Layout { sub: sub(self.dtype), order: Order::Lanes }
     }
 
-    pub(crate) fn row(&self, row: usize) -> &[u8] {
-        self.data.row(row)
+    /// Bytes of a row, but for bits kept apart.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.data.width()
     }
 
-    fn at(&self, row: usize) -> At {
-        let low = self.low.row(row).as_ptr();
-        At { main: self.row(row).as_ptr(), low }
+    /// Where rows begin.
+    #[inline(always)]
+    fn starts(&self) -> Starts<'_> {
+        Starts { data: self.data.view(), low: self.low.view() }
     }
 
     /// Writes a row as f32.
@@ -202,6 +204,20 @@ impl Packed {
     /// Elements of a full group.
     pub(crate) fn group_len(&self) -> usize {
         LANES * sub(self.dtype)
+    }
+}
+
+/// The rows of a matrix as kernels walk over them.
+struct Starts<'a> {
+    data: View<'a, u8>,
+    low: View<'a, u8>,
+}
+
+impl Starts<'_> {
+    #[inline(always)]
+    fn at<F: Format>(&self, row: usize) -> At {
+        let main = self.data.row(row).as_ptr();
+        At { main, low: if F::SPLIT > 0 { self.low.row(row).as_ptr() } else { main } }
     }
 }
 
@@ -244,7 +260,7 @@ multiversion! {
 #[inline(always)]
 fn block_scales_body<A: Arch>(w: &Packed, row: usize, out: &mut [f32]) {
     with_format!(w.kind, F => {
-        let mut at = w.at(row);
+        let mut at = w.starts().at::<F>(row);
         for out in out.chunks_mut(LANES) {
             let mut d = [0.0f32; LANES];
             // SAFETY: the row has a group of this many lanes; `A` is the instruction set this body is
@@ -298,15 +314,16 @@ fn format_row_dots<A: Arch, F: Format>(
     let input = x.token(token);
     assert!(input.scales.len() >= blocks.next_multiple_of(LANES));
     let (q, scale, sum) = (input.q.as_ptr(), input.scales.as_ptr(), input.sums.as_ptr());
+    let starts = w.starts();
     let mut sums = [[0.0f32; LANES]; LANES];
     // SAFETY: rows are in bounds and whole groups of the format, the input has a place for every
     // block, and `A` is the instruction set this body is compiled for.
     unsafe {
         for (index, &row) in rows.iter().enumerate() {
             if let Some(&row) = ahead.get(index) {
-                prefetch(w.row(row as usize));
+                prefetch(starts.data.row(row as usize));
             }
-            let mut group = w.at(row as usize);
+            let mut group = starts.at::<F>(row as usize);
             let mut total = A::splat(0.0);
             for g in 0..full {
                 let (scale, sum) = (scale.add(g * LANES), sum.add(g * LANES));
@@ -410,9 +427,10 @@ fn format_panel<A: Arch, F: Format>(w: &Packed, first: usize, panel: &mut Panel)
     let visits = Visits::new(Order::Lanes, blocks);
     panel.resize(visits, F::SUB, F::BITS);
     let step = visits.step();
-    let mut rows = [w.at(0); LANES];
+    let starts = w.starts();
+    let mut rows = [starts.at::<F>(0); LANES];
     for (index, row) in rows.iter_mut().enumerate() {
-        *row = w.at((first + index).min(w.rows - 1));
+        *row = starts.at::<F>((first + index).min(w.rows - 1));
     }
     // Vector j of every row's group, and its scales and offsets.
     let mut q = [[0u8; 64 * LANES]; 8];
@@ -460,7 +478,7 @@ fn dequantize_body<A: Arch>(w: &Packed, row: usize, group: usize, out: &mut [f32
 fn format_dequantize<A: Arch, F: Format>(w: &Packed, row: usize, group: usize, out: &mut [f32]) {
     let blocks = w.cols / F::SUB;
     assert!(group * LANES < blocks);
-    let mut from = w.at(row);
+    let mut from = w.starts().at::<F>(row);
     for _ in 0..group {
         // SAFETY: the row has the group, so it has those before it.
         from = unsafe { from.next::<F>(LANES) };

@@ -158,20 +158,18 @@ impl<T: Pod> Rows<T> {
 
     #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> &[T] {
-        match &self.split {
-            None => &self.hot[row * self.width..][..self.width],
-            Some(split) => self.placed_row(split, row),
-        }
+        self.view().row(row)
     }
 
-    #[inline]
-    fn placed_row<'a>(&'a self, split: &'a Split<T>, row: usize) -> &'a [T] {
-        let (place, hot) = (split.placement.places[row] as usize, split.placement.hot);
-        if place < hot {
-            &self.hot[place * self.width..][..self.width]
-        } else {
-            &split.cold.values()[(place - hot) * self.width..][..self.width]
-        }
+    /// The rows as a loop reads them: where they lie is looked up once.
+    #[inline(always)]
+    pub(crate) fn view(&self) -> View<'_, T> {
+        View { width: self.width, hot: &self.hot, split: self.split.as_ref() }
+    }
+
+    /// Elements of a row.
+    pub(crate) fn width(&self) -> usize {
+        self.width
     }
 
     /// Bytes of all rows.
@@ -188,6 +186,33 @@ impl<T: Pod> Rows<T> {
     pub(crate) fn release(&self) {
         if let Some(map) = self.split.as_ref().and_then(|split| split.cold.map.as_ref()) {
             release(map);
+        }
+    }
+}
+
+/// Rows that are read one after the other.
+pub(crate) struct View<'a, T> {
+    width: usize,
+    hot: &'a [T],
+    split: Option<&'a Split<T>>,
+}
+
+impl<'a, T: Pod> View<'a, T> {
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [T] {
+        match self.split {
+            None => &self.hot[row * self.width..][..self.width],
+            Some(split) => self.placed_row(split, row),
+        }
+    }
+
+    #[cold]
+    fn placed_row(&self, split: &'a Split<T>, row: usize) -> &'a [T] {
+        let (place, hot) = (split.placement.places[row] as usize, split.placement.hot);
+        if place < hot {
+            &self.hot[place * self.width..][..self.width]
+        } else {
+            &split.cold.values()[(place - hot) * self.width..][..self.width]
         }
     }
 }

@@ -10,7 +10,10 @@ use crate::norm::Norm;
 use crate::probe::{Probe, Site};
 use crate::rope::Rope;
 use crate::session::Resume;
-use fewron_kernels::{Activations, AttentionScratch, KvPage, Pool, Query, activate, attend};
+use fewron_kernels::{
+    Activations, AttentionScratch, KvPage, Layout, NeuronMajor, Pool, Query, activate, attend,
+    matmul,
+};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -71,6 +74,9 @@ struct Extra {
     compensation: Vec<f32>,
     /// Tokens whose MLP is not dense.
     masked: Vec<bool>,
+    /// The compensation of a single token, whose input is reduced with the first product of the MLP and
+    /// whose output joins the last one.
+    joined: Option<Arc<LowRank>>,
     scratch: LowRankScratch,
 }
 
@@ -216,13 +222,13 @@ impl Pass<'_> {
         self.scratch.before = before;
     }
 
-    /// Normalises each row of `x` and prepares it as the input of `weights`.
-    fn normed_input<'w>(
+    /// Normalises each row of `x` and prepares it as the input of weights.
+    fn normed_input(
         &mut self,
         (site, layer): (InputSite, usize),
         x: &[f32],
         norm: &Norm,
-        weights: impl IntoIterator<Item = &'w Weight>,
+        layouts: impl IntoIterator<Item = Layout>,
     ) {
         let (isa, hidden) = (self.model.isa(), self.model.config().hidden);
         let eps = self.model.config().norm_eps;
@@ -233,13 +239,7 @@ impl Pass<'_> {
         });
         let normed = &mut s.norm[..x.len()];
         thin(&mut self.masks, self.first_token, site, layer, hidden, normed);
-        s.input.set(
-            isa,
-            self.pool,
-            &s.norm,
-            hidden,
-            weights.into_iter().filter_map(Weight::layout),
-        );
+        s.input.set(isa, self.pool, &s.norm, hidden, layouts);
     }
 
     /// Head outputs of a layer into `scratch.z`, with the heads that are off set to zero.
@@ -247,18 +247,20 @@ impl Pass<'_> {
         let model = self.model;
         let l = &model.layers[layer];
         self.observe(Site::ResidPre, layer, x);
-        self.normed_input(
-            (InputSite::Attention, layer),
-            x,
-            &l.attn_norm,
-            [&l.q_proj, &l.k_proj, &l.v_proj],
-        );
+        let layouts = [&l.q_proj, &l.k_proj, &l.v_proj].into_iter().filter_map(Weight::layout);
+        self.normed_input((InputSite::Attention, layer), x, &l.attn_norm, layouts);
         let mut heads = std::mem::take(&mut self.scratch.chosen);
         self.choose_heads(layer, &mut heads);
-        self.queries(l, &heads);
         let s = &mut *self.scratch;
-        l.k_proj.forward(model, self.pool, &s.input, &mut s.k);
-        l.v_proj.forward(model, self.pool, &s.input, &mut s.v);
+        if self.positions.len() > 1 || heads.jobs.len() == model.config().heads {
+            let products = [(&l.q_proj, &mut s.q), (&l.k_proj, &mut s.k), (&l.v_proj, &mut s.v)];
+            Weight::forward_each(model, self.pool, &s.input, products);
+        } else {
+            let products = [(&l.k_proj, &mut s.k), (&l.v_proj, &mut s.v)];
+            Weight::forward_each(model, self.pool, &s.input, products);
+            self.queries(l, &heads);
+        }
+        let s = &mut *self.scratch;
         let (mut q, mut k, v) =
             (std::mem::take(&mut s.q), std::mem::take(&mut s.k), std::mem::take(&mut s.v));
         self.observe(Site::QueryPre, layer, &q);
@@ -306,14 +308,10 @@ impl Pass<'_> {
         }
     }
 
-    /// Queries into `scratch.q`; for a single token only those of the heads that run, the others are
-    /// zero.
+    /// A single token's queries of the heads that run into `scratch.q`; the others are zero.
     fn queries(&mut self, l: &Layer, heads: &ChosenHeads) {
         let (model, config) = (self.model, self.model.config());
         let s = &mut *self.scratch;
-        if self.positions.len() > 1 || heads.jobs.len() == config.heads {
-            return l.q_proj.forward(model, self.pool, &s.input, &mut s.q);
-        }
         let dim = config.head_dim;
         let rows = |&head: &usize| (head * dim) as u32..((head + 1) * dim) as u32;
         s.query_rows.clear();
@@ -413,9 +411,7 @@ impl Pass<'_> {
         let s = &mut *self.scratch;
         s.out.resize(len, 0.0);
         w.weights.forward(self.model.isa(), self.pool, &s.input, &mut s.out);
-        if let Some(bias) = &w.bias {
-            add_bias(bias, &mut s.out);
-        }
+        w.add_bias(&mut s.out);
     }
 
     /// Observes `scratch.out`, normalises it where the model does, and adds it to `x`.
@@ -439,17 +435,25 @@ impl Pass<'_> {
     /// Neuron outputs of a layer into `scratch.post`; `x` is the residual stream that the MLP reads.
     fn mlp(&mut self, layer: usize, x: &[f32]) {
         let l = &self.model.layers[layer];
-        let weights = l.mlp.gate_proj.iter().chain([&l.mlp.up_proj]);
-        self.normed_input((InputSite::Mlp, layer), x, l.mlp_norm(), weights);
+        self.scratch.sparse = false;
+        let extra = &mut self.scratch.extra;
+        extra.masked.clear();
+        extra.compensation.clear();
+        extra.joined = None;
+        let single = self.positions.len() == 1;
+        let choice = if single { self.neuron_choice(layer, 0) } else { Choice::Dense };
+        let map = self.masks.as_mut().filter(|_| choice != Choice::Dense);
+        let map = map.and_then(|masks| masks.compensation(layer, self.first_token));
+        let weights = l.mlp.gate_proj.iter().chain([&l.mlp.up_proj]).filter_map(Weight::layout);
+        let layouts = weights.chain(map.as_ref().and_then(|map| map.first().layout()));
+        self.normed_input((InputSite::Mlp, layer), x, l.mlp_norm(), layouts);
         let input = std::mem::take(&mut self.scratch.norm);
         self.observe(Site::MlpInput, layer, &input[..x.len()]);
         self.scratch.norm = input;
-        self.scratch.sparse = false;
-        self.scratch.extra.masked.clear();
-        if self.positions.len() == 1 {
-            match self.neuron_choice(layer, 0) {
+        if single {
+            match choice {
+                Choice::ByGate => self.gated_neurons(layer, l, map.as_deref()),
                 Choice::Listed => self.listed_neurons(l),
-                Choice::ByGate => self.gated_neurons(layer, l),
                 Choice::ByPrediction => {
                     self.predict(layer);
                     self.choose_predicted(layer, 0);
@@ -460,6 +464,10 @@ impl Pass<'_> {
                     self.drop_neurons(layer, 0, choice);
                 }
             }
+            if let Some(map) = map.as_ref().filter(|_| choice != Choice::ByGate) {
+                self.reduce(map);
+            }
+            self.scratch.extra.joined = map;
         } else {
             self.dense_neurons(layer, l);
             self.predict(layer);
@@ -467,9 +475,16 @@ impl Pass<'_> {
                 let choice = self.neuron_choice(layer, token);
                 self.drop_neurons(layer, token, choice);
             }
+            self.compensate(layer);
         }
-        self.compensate(layer);
         self.observe_neurons(layer);
+    }
+
+    /// Reduces the MLP's input by a map.
+    fn reduce(&mut self, map: &LowRank) {
+        let s = &mut *self.scratch;
+        let reduced = s.extra.scratch.reduced(map, 1);
+        matmul(self.model.isa(), self.pool, &map.first(), &s.input, reduced);
     }
 
     /// Maps the MLP's inputs by what `map_of` gives for each token into `out`, `[tokens, width]`, whose
@@ -528,7 +543,6 @@ impl Pass<'_> {
             return;
         }
         let mut out = std::mem::take(&mut self.scratch.extra.compensation);
-        out.clear();
         let hidden = self.model.config().hidden;
         self.map_inputs(|masks, token| masks.compensation(layer, token), hidden, &mut out);
         self.scratch.extra.compensation = out;
@@ -567,11 +581,12 @@ impl Pass<'_> {
         let (model, activation) = (self.model, self.model.config().activation);
         let (isa, neurons) = (model.isa(), model.config().intermediate);
         let s = &mut *self.scratch;
-        l.mlp.up_proj.forward(model, self.pool, &s.input, &mut s.up);
-        s.post.resize(s.up.len(), 0.0);
+        let tokens = self.positions.len();
+        s.post.resize(tokens * neurons, 0.0);
         match &l.mlp.gate_proj {
             Some(gate_proj) => {
-                gate_proj.forward(model, self.pool, &s.input, &mut s.gate);
+                let products = [(gate_proj, &mut s.gate), (&l.mlp.up_proj, &mut s.up)];
+                Weight::forward_each(model, self.pool, &s.input, products);
                 let (gate, up) = (&s.gate, &s.up);
                 self.pool.rows(&mut s.post, neurons, |token, post| {
                     let row = token * neurons..(token + 1) * neurons;
@@ -583,6 +598,7 @@ impl Pass<'_> {
                 self.scratch.gate = gate;
             }
             None => {
+                l.mlp.up_proj.forward(model, self.pool, &s.input, &mut s.up);
                 let up = &s.up;
                 self.pool.rows(&mut s.post, neurons, |token, post| {
                     activate(isa, activation, &up[token * neurons..][..neurons], post);
@@ -637,13 +653,15 @@ impl Pass<'_> {
         s.sparse = true;
     }
 
-    /// The gate for every neuron, then up for those the mask source keeps.
-    fn gated_neurons(&mut self, layer: usize, l: &Layer) {
+    /// The gate for every neuron, and the reduced input of a map, then up for the neurons that the mask
+    /// source keeps.
+    fn gated_neurons(&mut self, layer: usize, l: &Layer, map: Option<&LowRank>) {
         let (model, s) = (self.model, &mut *self.scratch);
         let isa = model.isa();
         let gate_proj =
             l.mlp.gate_proj.as_ref().expect("chosen by the gate of an MLP that has one");
-        gate_proj.forward(model, self.pool, &s.input, &mut s.gate);
+        let map = map.map(|map| (map.first(), s.extra.scratch.reduced(map, 1)));
+        gate_proj.forward_with(model, self.pool, &s.input, &mut s.gate, map);
         s.post.resize(s.gate.len(), 0.0);
         activate(isa, model.config().activation, &s.gate, &mut s.post);
         if let Some(masks) = self.masks.as_mut() {
@@ -659,9 +677,27 @@ impl Pass<'_> {
         s.sparse = true;
     }
 
-    /// Adds what compensates for neurons that are off to `scratch.out`.
-    fn add_compensation(&mut self) {
-        let (hidden, s) = (self.model.config().hidden, &mut *self.scratch);
+    /// The down projection of `scratch.input`, and what compensates for neurons that are off, into
+    /// `scratch.out`.
+    fn down(&mut self, down: &ByInput, len: usize) {
+        let (isa, pool, hidden) = (self.model.isa(), self.pool, self.model.config().hidden);
+        let s = &mut *self.scratch;
+        let Extra { compensation, joined, scratch, .. } = &mut s.extra;
+        if let Some(map) = joined {
+            s.out.resize(len, 0.0);
+            compensation.resize(len, 0.0);
+            let reduced = scratch.second_input(isa, pool, map);
+            let products = [
+                (&down.weights, &s.input, &mut s.out[..]),
+                (map.second(), reduced, &mut compensation[..]),
+            ];
+            NeuronMajor::forward_each(isa, pool, products);
+            down.add_bias(&mut s.out);
+            add_bias(map.bias(), compensation);
+        } else {
+            self.by_input(down, len);
+        }
+        let s = &mut *self.scratch;
         let Extra { masked, compensation, .. } = &s.extra;
         let rows = s.out.chunks_exact_mut(hidden).zip(compensation.chunks_exact(hidden));
         for ((out, add), _) in rows.zip(masked).filter(|(_, masked)| **masked) {
@@ -690,8 +726,7 @@ impl Pass<'_> {
         } else {
             s.input.set(isa, self.pool, &s.post, neurons, layout);
         }
-        self.by_input(&l.mlp.down_proj, x.len());
-        self.add_compensation();
+        self.down(&l.mlp.down_proj, x.len());
         self.join(Site::MlpOut, layer, l.mlp_post_norm.as_ref(), x);
     }
 }

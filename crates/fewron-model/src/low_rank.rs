@@ -1,24 +1,49 @@
 //! Linear maps of low rank beside the model's own weights: what a plan adds to an MLP.
 
-use fewron_kernels::{Activations, DType, EncodeError, Isa, Matrix, Memory, Packed, Pool, Weights};
-
-/// Elements of a row that share a scale in the quantised form.
-const BLOCK: usize = 32;
+use crate::model::add_bias;
+use fewron_kernels::{
+    Activations, DType, EncodeError, Isa, Matrix, Memory, NeuronMajor, Packed, Pool, Weights,
+    matmul,
+};
 
 /// A linear map of low rank, `y = second · (first · x) + bias`: shapes `[rank, inputs]`,
-/// `[outputs, rank]` and `[outputs]`. Weights are 8-bit integers with a scale for 32 of them (Q8_0)
-/// where rows allow it, else f32.
+/// `[outputs, rank]` and `[outputs]`. Weights are 8-bit integers with a scale for 32 elements of a row
+/// (Q8_0) where rows allow it, else f32.
 pub struct LowRank {
-    first: SmallMatrix,
-    second: SmallMatrix,
+    inputs: usize,
+    rank: usize,
+    bytes: usize,
+    first: First,
+    /// By the reduced input, as down projections lie.
+    second: NeuronMajor,
     bias: Vec<f32>,
 }
 
-/// Buffers of [`LowRank::forward`]; kept between calls.
+enum First {
+    Packed(Box<Packed>),
+    /// f32, little-endian.
+    Float(Vec<u8>),
+}
+
+/// Buffers of a product with a [`LowRank`]; kept between calls.
 #[derive(Default)]
 pub struct LowRankScratch {
     input: Activations,
     reduced: Vec<f32>,
+}
+
+impl LowRankScratch {
+    /// Room for the reduced input.
+    pub(crate) fn reduced(&mut self, map: &LowRank, tokens: usize) -> &mut [f32] {
+        self.reduced.resize(tokens * map.rank, 0.0);
+        &mut self.reduced
+    }
+
+    /// The reduced input as [`LowRank::second`] takes it.
+    pub(crate) fn second_input(&mut self, isa: Isa, pool: &Pool, map: &LowRank) -> &Activations {
+        self.input.set(isa, pool, &self.reduced, map.rank, map.second.layout());
+        &self.input
+    }
 }
 
 impl LowRank {
@@ -33,41 +58,83 @@ impl LowRank {
     pub fn new(
         isa: Isa,
         pool: &Pool,
+        memory: &mut Memory,
         inputs: usize,
         first: &[f32],
         second: &[f32],
         bias: Vec<f32>,
     ) -> Result<Self, EncodeError> {
+        assert!(inputs > 0 && first.len().is_multiple_of(inputs), "rows of {inputs}");
         let rank = first.len() / inputs;
-        let first = SmallMatrix::new(isa, pool, inputs, first)?;
-        let second = SmallMatrix::new(isa, pool, rank, second)?;
-        assert_eq!(second.rows, bias.len(), "an output for each bias");
-        Ok(Self { first, second, bias })
+        assert_eq!(second.len(), bias.len() * rank, "an output for each bias");
+        let (first_type, first) = encode(inputs, first)?;
+        let (second_type, second) = encode(rank, second)?;
+        let bytes = first.len() + second.len() + size_of_val(&bias[..]);
+        let matrix = Matrix::new(second_type, bias.len(), rank, &second).expect("whole rows");
+        let second = NeuronMajor::new(isa, pool, memory, &matrix);
+        let first = if first_type == DType::F32 {
+            First::Float(first)
+        } else {
+            let matrix = Matrix::new(first_type, rank, inputs, &first).expect("whole rows");
+            First::Packed(Box::new(Packed::new(isa, pool, memory, &matrix)))
+        };
+        Ok(Self { inputs, rank, bytes, first, second, bias })
     }
 
     /// Length of the input.
     pub fn inputs(&self) -> usize {
-        self.first.cols
+        self.inputs
     }
 
     /// Rank of the map.
     pub fn rank(&self) -> usize {
-        self.first.rows
+        self.rank
     }
 
     /// Length of the output.
     pub fn outputs(&self) -> usize {
-        self.second.rows
+        self.bias.len()
     }
 
     /// Bytes that a product reads.
     pub fn bytes(&self) -> usize {
-        self.first.bytes() + self.second.bytes() + size_of_val(&self.bias[..])
+        self.bytes
     }
 
     /// The weights as they are used, in f32: `[rank, inputs]`, `[outputs, rank]` and `[outputs]`.
     pub fn weights(&self, isa: Isa) -> (Vec<f32>, Vec<f32>, &[f32]) {
-        (self.first.values(isa), self.second.values(isa), &self.bias)
+        let mut first = vec![0.0; self.rank * self.inputs];
+        for (index, row) in first.chunks_exact_mut(self.inputs).enumerate() {
+            self.first().dequantize_row(isa, index, row);
+        }
+        let (mut second, mut column) = (vec![0.0; self.outputs() * self.rank], self.bias.clone());
+        for index in 0..self.rank {
+            self.second.weights(isa, index, &mut column);
+            let places = second[index..].iter_mut().step_by(self.rank);
+            places.zip(&column).for_each(|(to, &weight)| *to = weight);
+        }
+        (first, second, &self.bias)
+    }
+
+    /// The matrix that reduces the input, `[rank, inputs]`.
+    pub(crate) fn first(&self) -> Weights<'_> {
+        match &self.first {
+            First::Packed(packed) => Weights::Packed(packed),
+            First::Float(bytes) => {
+                let matrix = Matrix::new(DType::F32, self.rank, self.inputs, bytes);
+                Weights::File(matrix.expect("whole rows"))
+            }
+        }
+    }
+
+    /// The matrix that gives the outputs, by the reduced input.
+    pub(crate) fn second(&self) -> &NeuronMajor {
+        &self.second
+    }
+
+    /// What is added to the product.
+    pub(crate) fn bias(&self) -> &[f32] {
+        &self.bias
     }
 
     /// The map of each row of `x`, `[tokens, inputs]`, into `out`, `[tokens, outputs]`. A row's result
@@ -83,80 +150,25 @@ impl LowRank {
         scratch: &mut LowRankScratch,
         out: &mut [f32],
     ) {
+        let first = self.first();
         let LowRankScratch { input, reduced } = scratch;
-        reduced.resize(x.len() / self.inputs() * self.rank(), 0.0);
-        self.first.forward(isa, pool, x, input, reduced);
-        self.second.forward(isa, pool, reduced, input, out);
-        for row in out.chunks_exact_mut(self.outputs()) {
-            row.iter_mut().zip(&self.bias).for_each(|(y, bias)| *y += bias);
-        }
+        reduced.resize(x.len() / self.inputs * self.rank, 0.0);
+        input.set(isa, pool, x, self.inputs, first.layout());
+        matmul(isa, pool, &first, input, reduced);
+        self.second.forward(isa, pool, scratch.second_input(isa, pool, self), out);
+        add_bias(&self.bias, out);
     }
 }
 
-/// A matrix that is read whole.
-struct SmallMatrix {
-    rows: usize,
-    cols: usize,
-    weights: Stored,
-}
-
-enum Stored {
-    Packed(Box<Packed>),
-    /// f32, little-endian.
-    Float(Vec<u8>),
-}
-
-impl SmallMatrix {
-    fn new(isa: Isa, pool: &Pool, cols: usize, values: &[f32]) -> Result<Self, EncodeError> {
-        assert!(cols > 0 && values.len().is_multiple_of(cols), "rows of {cols}");
-        let rows = values.len() / cols;
-        let weights = if cols.is_multiple_of(BLOCK) {
-            let row_bytes = DType::Q8_0.row_bytes(cols).expect("whole blocks");
-            let mut bytes = vec![0; rows * row_bytes];
-            for (row, out) in values.chunks_exact(cols).zip(bytes.chunks_exact_mut(row_bytes)) {
-                DType::Q8_0.encode_row(row, out)?;
-            }
-            let matrix = Matrix::new(DType::Q8_0, rows, cols, &bytes).expect("whole rows");
-            Stored::Packed(Box::new(Packed::new(isa, pool, &mut Memory::default(), &matrix)))
-        } else {
-            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-                return Err(EncodeError::NotFinite { index, value: values[index] });
-            }
-            Stored::Float(values.iter().flat_map(|value| value.to_le_bytes()).collect())
-        };
-        Ok(Self { rows, cols, weights })
+/// Weights of rows of `cols` in the form in which they are used.
+fn encode(cols: usize, values: &[f32]) -> Result<(DType, Vec<u8>), EncodeError> {
+    let q8 = DType::Q8_0.row_bytes(cols).map(|bytes| (DType::Q8_0, bytes));
+    let (dtype, row_bytes) = q8.unwrap_or((DType::F32, cols * size_of::<f32>()));
+    let mut bytes = vec![0; values.len() / cols * row_bytes];
+    for (row, out) in values.chunks_exact(cols).zip(bytes.chunks_exact_mut(row_bytes)) {
+        dtype.encode_row(row, out)?;
     }
-
-    fn weights(&self) -> Weights<'_> {
-        match &self.weights {
-            Stored::Packed(packed) => Weights::Packed(packed),
-            Stored::Float(bytes) => {
-                let matrix = Matrix::new(DType::F32, self.rows, self.cols, bytes);
-                Weights::File(matrix.expect("whole rows"))
-            }
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match &self.weights {
-            Stored::Packed(_) => self.rows * DType::Q8_0.row_bytes(self.cols).unwrap_or(0),
-            Stored::Float(bytes) => bytes.len(),
-        }
-    }
-
-    fn values(&self, isa: Isa) -> Vec<f32> {
-        let mut values = vec![0.0; self.rows * self.cols];
-        for (row, out) in values.chunks_exact_mut(self.cols).enumerate() {
-            self.weights().dequantize_row(isa, row, out);
-        }
-        values
-    }
-
-    fn forward(&self, isa: Isa, pool: &Pool, x: &[f32], input: &mut Activations, out: &mut [f32]) {
-        let weights = self.weights();
-        input.set(isa, pool, x, self.cols, weights.layout());
-        fewron_kernels::matmul(isa, pool, &weights, input, out);
-    }
+    Ok((dtype, bytes))
 }
 
 #[cfg(test)]
@@ -184,11 +196,12 @@ mod tests {
 
     #[test]
     fn equals_the_naive_product() {
-        let (isa, pool) = (Isa::detect(), Pool::new(2));
+        let (isa, pool, mut memory) = (Isa::detect(), Pool::new(2), Memory::default());
         for (inputs, rank, outputs) in [(64, 32, 70), (50, 7, 33), (64, 7, 1)] {
             let (first, second) = (noise(rank * inputs, 1), noise(outputs * rank, 2));
             let bias = noise(outputs, 3);
-            let map = LowRank::new(isa, &pool, inputs, &first, &second, bias.clone()).unwrap();
+            let map = LowRank::new(isa, &pool, &mut memory, inputs, &first, &second, bias.clone())
+                .unwrap();
             assert_eq!((map.inputs(), map.rank(), map.outputs()), (inputs, rank, outputs));
             let x = noise(5 * inputs, 4);
             let (mut scratch, mut out) = (LowRankScratch::default(), vec![0.0; 5 * outputs]);
@@ -207,12 +220,15 @@ mod tests {
 
     #[test]
     fn weights_round_once() {
-        let (isa, pool) = (Isa::detect(), Pool::new(1));
+        let (isa, pool, mut memory) = (Isa::detect(), Pool::new(1), Memory::default());
         let (first, second) = (noise(32 * 64, 5), noise(40 * 32, 6));
-        let map = LowRank::new(isa, &pool, 64, &first, &second, vec![0.0; 40]).unwrap();
+        let map =
+            LowRank::new(isa, &pool, &mut memory, 64, &first, &second, vec![0.0; 40]).unwrap();
         let (a, b, bias) = map.weights(isa);
-        let again = LowRank::new(isa, &pool, 64, &a, &b, bias.to_vec()).unwrap();
+        let again = LowRank::new(isa, &pool, &mut memory, 64, &a, &b, bias.to_vec()).unwrap();
         assert_eq!(again.weights(isa), (a, b, bias));
-        assert!(LowRank::new(isa, &pool, 64, &[f32::NAN; 64], &[1.0], vec![0.0]).is_err());
+        assert!(
+            LowRank::new(isa, &pool, &mut memory, 64, &[f32::NAN; 64], &[1.0], vec![0.0]).is_err()
+        );
     }
 }

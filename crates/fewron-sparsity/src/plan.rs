@@ -64,24 +64,19 @@ impl LayerPlan {
     /// Scores of the neurons from what the policy sees of them: act(gate), predicted scores, or outputs.
     pub fn score(&self, policy: PolicyKind, values: &[f32], scores: &mut Vec<f32>) {
         scores.clear();
-        match policy {
-            PolicyKind::Gate if self.negative_weights.is_empty() => {
-                scores.extend(values.iter().zip(&*self.weights).map(|(v, c)| v.abs() * c));
-            }
-            PolicyKind::Gate => {
-                let weights = self.weights.iter().zip(&*self.negative_weights);
-                let score = |(v, (c, negative)): (&f32, (&f32, &f32))| {
-                    if *v > 0.0 { v * c } else { -v * negative }
-                };
-                scores.extend(values.iter().zip(weights).map(score));
-            }
-            PolicyKind::Magnitude if self.weights.is_empty() => {
-                scores.extend(values.iter().map(|v| v.abs()));
-            }
-            PolicyKind::Magnitude => {
-                scores.extend(values.iter().zip(&*self.weights).map(|(v, c)| v.abs() * c));
-            }
-            _ => scores.extend_from_slice(values),
+        let weighted = matches!(policy, PolicyKind::Gate | PolicyKind::Magnitude);
+        let (weights, negative) = (&*self.weights, &*self.negative_weights);
+        if !weighted {
+            scores.extend_from_slice(values);
+        } else if weights.is_empty() {
+            scores.extend(values.iter().map(|v| v.abs()));
+        } else if policy == PolicyKind::Magnitude || negative.is_empty() {
+            scores.extend(values.iter().zip(weights).map(|(v, c)| v.abs() * c));
+        } else {
+            let sides = weights.iter().zip(negative);
+            let score =
+                |(v, (c, n)): (&f32, (&f32, &f32))| v.abs() * if *v > 0.0 { *c } else { *n };
+            scores.extend(values.iter().zip(sides).map(score));
         }
     }
 }
@@ -117,8 +112,14 @@ impl Cut {
             Cut::Dense => kept.extend(0..scores.len() as u32),
             Cut::Best(count) => top_k(scores, count, kept),
             Cut::Above(least) => {
-                let on = scores.iter().zip(0..).filter(|&(&score, _)| score >= least);
-                kept.extend(on.map(|(_, i)| i));
+                // Without a branch, which the processor could only guess.
+                let mut end = kept.len();
+                kept.resize(end + scores.len(), 0);
+                for (&score, i) in scores.iter().zip(0..) {
+                    kept[end] = i;
+                    end += usize::from(score >= least);
+                }
+                kept.truncate(end);
             }
         }
     }
@@ -147,9 +148,7 @@ impl InputCut {
     /// Sets the channels under the limit to 0; `values` are those of all channels.
     pub fn thin(&self, values: &mut [f32]) {
         for (value, norm) in values.iter_mut().zip(&*self.norms) {
-            if value.abs() * norm < self.least {
-                *value = 0.0;
-            }
+            *value = if value.abs() * norm < self.least { 0.0 } else { *value };
         }
     }
 }

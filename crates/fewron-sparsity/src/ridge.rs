@@ -71,12 +71,12 @@ impl Regression {
         if weights.iter().any(|weight| !weight.is_finite()) {
             return None;
         }
-        // Products around their mean, [outputs, outputs].
         let n = self.tokens as f64;
         let sums = self.xx.row(inputs);
         let centred = &self.xx - sums.transpose() * sums / n;
-        let spread = weights.transpose() * (centred * &weights);
-        let directions = leading(&spread, rank, seed);
+        // Products around their mean; of many outputs the square matrix is too much to hold.
+        let spread = |basis: &DMatrix<f64>| weights.tr_mul(&(&centred * (&weights * basis)));
+        let directions = leading(spread, self.xy.ncols(), rank, seed);
         let (slopes, bias) = (weights.rows(0, inputs), weights.row(inputs));
         let first = (slopes * &directions).transpose();
         // The mean of the products is kept whole: what the cut takes of it goes to the bias.
@@ -92,19 +92,23 @@ impl Regression {
     }
 }
 
-/// Orthonormal directions with the largest values of a symmetric positive matrix, `[outputs, rank]`, by
-/// subspace iteration.
-fn leading(matrix: &DMatrix<f64>, rank: usize, seed: u64) -> DMatrix<f64> {
-    let outputs = matrix.nrows();
+/// Orthonormal directions with the largest values of a symmetric positive matrix of `outputs` rows, which
+/// is given by its products, `[outputs, rank]`, by subspace iteration.
+fn leading(
+    product: impl Fn(&DMatrix<f64>) -> DMatrix<f64>,
+    outputs: usize,
+    rank: usize,
+    seed: u64,
+) -> DMatrix<f64> {
     let rank = rank.min(outputs);
     let width = (rank + SPARE).min(outputs);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut basis = DMatrix::from_fn(outputs, width, |_, _| rng.random::<f64>() - 0.5);
     for _ in 0..ROUNDS {
-        basis = (matrix * basis).qr().q();
+        basis = product(&basis).qr().q();
     }
     // Within the subspace the directions are exact.
-    let inner = (basis.transpose() * matrix * &basis).symmetric_eigen();
+    let inner = basis.tr_mul(&product(&basis)).symmetric_eigen();
     let mut order: Vec<usize> = (0..width).collect();
     order.sort_by(|&a, &b| inner.eigenvalues[b].total_cmp(&inner.eigenvalues[a]));
     basis * inner.eigenvectors.select_columns(&order[..rank])

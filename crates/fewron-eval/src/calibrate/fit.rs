@@ -3,7 +3,7 @@
 use super::masks::{Behind, SeenInputs, SeenMlp, Shadow};
 use super::windows::Window;
 use super::{CalibrateError, Calibrator};
-use fewron_kernels::Activations;
+use fewron_kernels::{Activations, Memory};
 use fewron_model::{InputSite, LowRank};
 use fewron_sparsity::ridge::Regression;
 use fewron_sparsity::selection::{kept_count, quantile};
@@ -200,8 +200,10 @@ impl Calibrator<'_> {
         let (isa, hidden) = (self.model.isa(), self.model.config().hidden);
         let rank = self.settings.compensation.min(hidden);
         let factors = regression.solve(rank, RIDGE, self.settings.seed);
-        let map = factors
-            .and_then(|f| LowRank::new(isa, &self.pool, hidden, &f.first, &f.second, f.bias).ok());
+        let memory = &mut Memory::default();
+        let map = factors.and_then(|f| {
+            LowRank::new(isa, &self.pool, memory, hidden, &f.first, &f.second, f.bias).ok()
+        });
         map.ok_or(CalibrateError::Singular { layer })
     }
 }

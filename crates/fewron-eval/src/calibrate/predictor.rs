@@ -3,6 +3,7 @@
 use super::masks::SeenMlp;
 use super::windows::Window;
 use super::{CalibrateError, Calibrator};
+use fewron_kernels::Memory;
 use fewron_model::{LowRank, ModelError, Session};
 use fewron_sparsity::Plan;
 use fewron_sparsity::predictor::{Examples, TrainError, Trained, Training, train};
@@ -112,6 +113,7 @@ impl Calibrator<'_> {
             };
             threads.into_iter().map(join).collect()
         });
+        let mut memory = Memory::default();
         for (LayerExamples { layer, .. }, trained) in layers.into_iter().zip(trained) {
             let unusable = CalibrateError::Untrained { layer };
             let factors = match trained {
@@ -121,7 +123,8 @@ impl Calibrator<'_> {
             };
             let (isa, hidden) = (self.model.isa(), self.model.config().hidden);
             let (first, second) = (&factors.first, &factors.second);
-            let map = LowRank::new(isa, &self.pool, hidden, first, second, factors.bias);
+            let map =
+                LowRank::new(isa, &self.pool, &mut memory, hidden, first, second, factors.bias);
             plan.layers[layer].predictor = Some(Arc::new(map.map_err(|_| unusable)?));
         }
         Ok(())

@@ -14,7 +14,6 @@ use std::ops::Range;
 
 /// Rows of whole tiles, padded with zeros.
 pub(super) struct FloatRows {
-    padded: usize,
     values: Neurons,
 }
 
@@ -139,7 +138,7 @@ impl FloatRows {
             Values::Half(values) => Neurons::Half(Rows::of(values, padded, 0)),
             Values::Single(values) => Neurons::Single(Rows::of(values, padded, 0)),
         };
-        Self { padded, values }
+        Self { values }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -174,8 +173,8 @@ impl FloatRows {
         }
     }
 
-    pub(super) fn forward(&self, isa: Isa, pool: &Pool, o: &Activations, y: &Output) {
-        pool.split(self.padded / TILE, 1, |tiles| forward(isa, self, o, tiles, y));
+    pub(super) fn forward(&self, isa: Isa, o: &Activations, tiles: Range<usize>, y: &Output) {
+        forward(isa, self, o, tiles, y);
     }
 }
 

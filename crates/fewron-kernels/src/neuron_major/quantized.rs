@@ -244,33 +244,27 @@ impl QuantizedRows {
         }
     }
 
-    pub(super) fn forward(&self, isa: Isa, pool: &Pool, o: &Activations, y: &Output) {
+    pub(super) fn forward(&self, isa: Isa, o: &Activations, tiles: Range<usize>, y: &Output) {
         let o = o.quantized(self.layout()).expect("8-bit activations of the weights' layout");
         let Some(batch) = o.batch() else {
             for token in 0..o.tokens() {
-                // One part for each thread: the walk over the neurons is done anew for each part.
-                let share = self.tiles.div_ceil(pool.threads());
-                pool.split(self.tiles, share, |tiles| {
-                    sparse(isa, self, o, token, tiles, y);
-                });
+                sparse(isa, self, o, token, tiles.clone(), y);
             }
             return;
         };
-        pool.split(self.tiles, 1, |tiles| {
-            let mut panels: [Panel; 4] = Default::default();
-            let mut out = vec![0.0; o.tokens() * LANES];
-            for tile in tiles {
-                fill_panels(isa, self, tile, &mut panels);
-                for (quarter, panel) in panels.iter().enumerate() {
-                    products(isa, panel, &batch, &mut out);
-                    for (token, values) in out.chunks_exact(LANES).enumerate() {
-                        let first = tile * TILE + quarter * LANES;
-                        // SAFETY: a tile belongs to one thread.
-                        unsafe { y.store(token, first, values) };
-                    }
+        let mut panels: [Panel; 4] = Default::default();
+        let mut out = vec![0.0; o.tokens() * LANES];
+        for tile in tiles {
+            fill_panels(isa, self, tile, &mut panels);
+            for (quarter, panel) in panels.iter().enumerate() {
+                products(isa, panel, &batch, &mut out);
+                for (token, values) in out.chunks_exact(LANES).enumerate() {
+                    let first = tile * TILE + quarter * LANES;
+                    // SAFETY: a tile belongs to one thread.
+                    unsafe { y.store(token, first, values) };
                 }
             }
-        });
+        }
     }
 }
 
@@ -336,10 +330,13 @@ fn sparse_bits<A: Arch, const BITS: usize>(
     tiles: Range<usize>,
     y: &Output,
 ) {
-    let active = o.active;
+    let (active, q) = (o.active, w.q.view());
     let mut totals = [[0.0f32; TILE]; TILES_AT_ONCE];
     let totals = &mut totals[..tiles.len()];
     let bytes = tiles.start * tile_bytes(BITS)..tiles.end * tile_bytes(BITS);
+    for &neuron in active.iter().take(GROUP / 2) {
+        prefetch(&q.row(neuron as usize)[bytes.clone()]);
+    }
     let mut rest = 0;
     while rest < active.len() {
         let group = active[rest] as usize / w.group;
@@ -347,12 +344,12 @@ fn sparse_bits<A: Arch, const BITS: usize>(
         let (mut rows, mut factors, mut count) = ([std::ptr::null(); GROUP], [0u8; GROUP], 0);
         while rest < active.len() && active[rest] as usize / w.group == group {
             let neuron = active[rest] as usize;
-            rows[count] = w.q.row(neuron)[bytes.clone()].as_ptr();
+            rows[count] = q.row(neuron)[bytes.clone()].as_ptr();
             factors[count] = o.q[neuron];
             count += 1;
             rest += 1;
             if let Some(&ahead) = active.get(rest + GROUP / 2) {
-                prefetch(&w.q.row(ahead as usize)[bytes.clone()]);
+                prefetch(&q.row(ahead as usize)[bytes.clone()]);
             }
         }
         let next = active.get(rest).map(|&neuron| neuron as usize / w.group);

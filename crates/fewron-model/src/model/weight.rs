@@ -3,8 +3,8 @@
 use super::Model;
 use crate::source::{Source, Tensor};
 use fewron_kernels::{
-    Activations, Layout, Matrix, NeuronMajor, Packed, Pool, Weights, matmul, matmul_transposed,
-    matvec_rows,
+    Activations, Layout, Matrix, NeuronMajor, Packed, Pool, Weights, matmul, matmul_each,
+    matmul_transposed, matvec_rows,
 };
 use std::sync::Arc;
 
@@ -49,13 +49,58 @@ impl Weight {
 
     /// `out = x · Wᵀ + bias` for a batch: `out` becomes `[tokens, rows]`.
     pub(crate) fn forward(&self, model: &Model, pool: &Pool, x: &Activations, out: &mut Vec<f32>) {
-        out.resize(x.tokens() * self.rows, 0.0);
-        match self.by_row(&model.source) {
-            Ok(weights) => matmul(model.isa, pool, &weights, x, out),
-            Err(weights) => weights.forward(model.isa, pool, x, out),
+        Self::forward_each(model, pool, x, [(self, out)]);
+    }
+
+    /// As [`Self::forward`], for several matrices with the same inputs.
+    pub(crate) fn forward_each<const N: usize>(
+        model: &Model,
+        pool: &Pool,
+        x: &Activations,
+        mut products: [(&Self, &mut Vec<f32>); N],
+    ) {
+        for (w, out) in &mut products {
+            out.resize(x.tokens() * w.rows, 0.0);
         }
-        if let Some(bias) = &self.bias {
-            add_bias(bias, out);
+        let by_row = products.each_ref().map(|(w, _)| w.by_row(&model.source).ok());
+        if by_row.iter().all(Option::is_some) {
+            let mut by_row = by_row.into_iter().flatten();
+            let products = products
+                .each_mut()
+                .map(|(_, out)| (by_row.next().expect("all lie by row"), out.as_mut_slice()));
+            matmul_each(model.isa, pool, x, products);
+        } else {
+            for (w, out) in &mut products {
+                match w.by_row(&model.source) {
+                    Ok(weights) => matmul(model.isa, pool, &weights, x, out),
+                    Err(weights) => weights.forward(model.isa, pool, x, out),
+                }
+            }
+        }
+        for (w, out) in products {
+            w.bias.iter().for_each(|bias| add_bias(bias, out));
+        }
+    }
+
+    /// As [`Self::forward`], together with another product of the same inputs, if there is one.
+    pub(crate) fn forward_with(
+        &self,
+        model: &Model,
+        pool: &Pool,
+        x: &Activations,
+        out: &mut Vec<f32>,
+        other: Option<(Weights, &mut [f32])>,
+    ) {
+        match (self.by_row(&model.source), other) {
+            (Ok(weights), Some(other)) => {
+                out.resize(x.tokens() * self.rows, 0.0);
+                matmul_each(model.isa, pool, x, [(weights, out), other]);
+                self.bias.iter().for_each(|bias| add_bias(bias, out));
+            }
+            (_, other) => {
+                self.forward(model, pool, x, out);
+                other.into_iter().for_each(|(w, out)| matmul(model.isa, pool, &w, x, out));
+            }
         }
     }
 
@@ -152,6 +197,13 @@ pub(crate) struct ByInput {
     pub(crate) bias: Option<Vec<f32>>,
     /// As products read it.
     pub(super) bytes: usize,
+}
+
+impl ByInput {
+    /// Adds the bias to each row.
+    pub(crate) fn add_bias(&self, rows: &mut [f32]) {
+        self.bias.iter().for_each(|bias| add_bias(bias, rows));
+    }
 }
 
 /// Adds a bias to each row.

@@ -10,7 +10,7 @@
 use super::maps::{read_map, write_map};
 use super::record::{PlanModel, PlanRecord};
 use super::{Cut, Heads, InputCut, LayerPlan, Plan};
-use fewron_kernels::Isa;
+use fewron_kernels::{Isa, Memory};
 use fewron_model::{InputSite, LowRank, ModelConfig, Pool};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use std::collections::HashMap;
@@ -251,14 +251,15 @@ pub fn from_bytes(
     let quantiles = reader.rows("quantiles", None)?;
     let frequency = reader.rows("frequency", Some(neurons))?;
     let heads = reader.heads(heads)?;
-    let mut layers = Vec::new();
+    let (mut layers, mut memory) = (Vec::new(), Memory::default());
     for (index, cut) in cuts.into_iter().enumerate() {
         let row = |rows: &Option<Vec<Arc<[f32]>>>| {
             rows.as_ref().map_or_else(Arc::default, |rows| Arc::clone(&rows[index]))
         };
-        let map = |name: &str, outputs: usize| -> Result<Option<Arc<LowRank>>, PlanError> {
+        let mut map = |name: &str, outputs: usize| -> Result<Option<Arc<LowRank>>, PlanError> {
             let name = format!("{name}.{index}");
-            let map = read_map(&reader.file, &name, config.hidden, outputs, isa, pool)?;
+            let map =
+                read_map(&reader.file, &name, config.hidden, outputs, isa, pool, &mut memory)?;
             Ok(map.map(Arc::new))
         };
         layers.push(LayerPlan {

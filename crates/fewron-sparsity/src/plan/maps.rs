@@ -5,7 +5,7 @@
 //! row), `w = scale · q`, where its rows are made of whole 32s; else f32 under its own name.
 
 use super::file::{PlanError, Tensors, floats};
-use fewron_kernels::{DType, Isa};
+use fewron_kernels::{DType, Isa, Memory};
 use fewron_model::{LowRank, Pool};
 use safetensors::tensor::{Dtype, SafeTensors};
 
@@ -46,6 +46,7 @@ pub(super) fn read_map(
     outputs: usize,
     isa: Isa,
     pool: &Pool,
+    memory: &mut Memory,
 ) -> Result<Option<LowRank>, PlanError> {
     let Ok(bias) = file.tensor(&format!("{name}.bias")) else { return Ok(None) };
     let bias = floats(name, bias.data())?;
@@ -59,7 +60,7 @@ pub(super) fn read_map(
         let problem = format!("has {} outputs, the model wants {outputs}", second.len() / rank);
         return Err(PlanError::tensor(name, problem));
     }
-    let map = LowRank::new(isa, pool, inputs, &first, &second, bias);
+    let map = LowRank::new(isa, pool, memory, inputs, &first, &second, bias);
     map.map(Some).map_err(|error| PlanError::tensor(name, error.to_string()))
 }
 

@@ -1,7 +1,7 @@
 //! Plans: their files, and that a running model obeys them to the last bit.
 
 use crate::models::{MODELS, goldens, session};
-use fewron_kernels::Isa;
+use fewron_kernels::{Isa, Memory};
 use fewron_model::{InputSite, Logits, LowRank, MaskSource, Pool, Session};
 use fewron_sparsity::plan::file::{PlanError, from_bytes, read_frequency, read_record, to_bytes};
 use fewron_sparsity::plan::record::{CalibrationRecord, PlanModel, PlanRecord};
@@ -56,7 +56,10 @@ fn map(session: &Session, outputs: usize, rng: &mut ChaCha8Rng) -> Arc<LowRank> 
     let (isa, hidden) = (session.model().isa(), session.model().config().hidden);
     let (first, second) = (noise(rng, 4 * hidden), noise(rng, 4 * outputs));
     let bias = noise(rng, outputs);
-    Arc::new(LowRank::new(isa, &Pool::new(1), hidden, &first, &second, bias).unwrap())
+    Arc::new(
+        LowRank::new(isa, &Pool::new(1), &mut Memory::default(), hidden, &first, &second, bias)
+            .unwrap(),
+    )
 }
 
 /// A plan that has everything its policy can have; its first layer is dense.
