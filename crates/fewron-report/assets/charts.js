@@ -1,6 +1,5 @@
 // Curves: which series are shown, the KL axis, and a cross line that reads all series at a ratio.
 const shown = new Set(data.series.map((one) => one.label));
-const ratioList = [...new Set(data.series.flatMap((one) => one.points.map((p) => p.ratio)))].sort((a, b) => a - b);
 const formats = {
   agreement: (v) => percent(v),
   bleu: (v) => v === null ? "–" : v.toFixed(1),
@@ -31,17 +30,22 @@ onChoice("axis", (axis) => {
   for (const panel of all("[data-axis]")) panel.hidden = panel.dataset.axis !== axis;
 });
 
-function readAt(chart, index) {
+// The series that a chart draws.
+function seriesOf(chart) {
+  const labels = new Set([...chart.querySelectorAll("[data-series]")].map((part) => part.dataset.series));
+  return data.series.filter((one) => labels.has(one.label));
+}
+
+function readAt(chart, series, ratio) {
   const [first, last, from, to] = chart.dataset.x.split(" ").map(Number);
   const quantity = chart.dataset.quantity;
-  const ratio = ratioList[index];
   const x = from + (ratio - first) / (last - first) * (to - from);
   const cross = chart.querySelector(".cross");
   cross.setAttribute("x1", x);
   cross.setAttribute("x2", x);
   cross.setAttribute("visibility", "visible");
   const better = quantity === "kl" ? 1 : -1;
-  const rows = data.series
+  const rows = series
     .filter((one) => shown.has(one.label))
     .map((one) => [one, one.points.find((p) => p.ratio === ratio)])
     .filter(([, point]) => point && point[quantity][0] !== null)
@@ -56,9 +60,11 @@ function readAt(chart, index) {
 }
 
 for (const chart of all(".chart[data-quantity]")) {
+  const series = seriesOf(chart);
+  const ratioList = [...new Set(series.flatMap((one) => one.points.map((p) => p.ratio)))].sort((a, b) => a - b);
   let index = ratioList.length - 1;
   const show = (y) => {
-    const read = readAt(chart, index);
+    const read = readAt(chart, series, ratioList[index]);
     if (read.rows.length) showTip(read.x, y ?? read.y, read.title, read.rows);
   };
   const leave = () => {

@@ -22,24 +22,26 @@ use chart::{Chart, HALF, NARROW, Quantity, WIDE};
 use series::Series;
 use story::Finding;
 
-/// Renders `run` as a self-contained page. Text from the run is escaped; scripts and styles are
-/// allowed by their hash alone, and nothing is fetched.
-pub fn render(run: &SweepRun) -> String {
+/// Renders `run` as a self-contained page, with the curves of the run `beside` it, of the other
+/// protocol, where there is one. Text from the run is escaped; scripts and styles are allowed by their
+/// hash alone, and nothing is fetched.
+pub fn render(run: &SweepRun, beside: Option<&SweepRun>) -> String {
     let series = series::group(run);
+    let both = beside.map_or_else(Vec::new, |beside| series::group_both(run, beside));
     let finding = story::find(&series, story::is_runtime(run));
     let body = html! {
         (page::header(run))
         main #top {
             (hero(run, &series, finding.as_ref()))
             @if !series.is_empty() { (curves(run, &series, finding.as_ref())) }
-            (gap::section(run, &series, finding.as_ref()))
+            (gap::section(run, &series, &both, finding.as_ref()))
             (kept::section(run, &series))
             (answers::section(&run.examples, &series))
             (about::section(run, &series))
         }
         (page::footer(run))
     };
-    page::document(&page::title(run), &body, &data::json(run, &series)).into_string()
+    page::document(&page::title(run), &body, &data::json(run, &series, &both)).into_string()
 }
 
 fn hero(run: &SweepRun, series: &[Series<'_>], finding: Option<&Finding<'_>>) -> Markup {
@@ -47,7 +49,7 @@ fn hero(run: &SweepRun, series: &[Series<'_>], finding: Option<&Finding<'_>>) ->
         section.hero {
             p.eyebrow { (run.model.name) " · " (story::plural(run.data.samples, "question")) " · " (run.protocol) " protocol" }
             h1 { (story::headline(finding, story::is_runtime(run))) }
-            p.lede { (story::subject(run, series, &series::ratios(run))) }
+            p.lede { (story::subject(run, series, &series::ratios(series))) }
             @if let Some(finding) = finding { (figures(finding)) }
         }
     }
@@ -83,9 +85,8 @@ fn figures(finding: &Finding<'_>) -> Markup {
 }
 
 fn curves(run: &SweepRun, series: &[Series<'_>], finding: Option<&Finding<'_>>) -> Markup {
-    let chart = |quantity, frame, class: &str| {
-        Chart::new(run, series, quantity, frame).render(class, finding)
-    };
+    let chart =
+        |quantity, frame, class: &str| Chart::new(series, quantity, frame).render(class, finding);
     html! {
         section #curves aria-labelledby="curves-title" {
             h2 #curves-title { "Accuracy against sparsity" }

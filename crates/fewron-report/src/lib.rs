@@ -22,13 +22,18 @@ use fewron_eval::record::SweepRun;
 
 pub use error::ReportError;
 
-/// Renders `run` and writes it to `path` in one step: the file appears whole or not at all.
+/// Renders `run`, and the curves of another run `beside` it, and writes the page to `path` in one step:
+/// the file appears whole or not at all.
 ///
 /// # Errors
 /// [`ReportError::Io`] when the folder does not exist or cannot be written.
-pub fn write_report(run: &SweepRun, path: &Path) -> Result<(), ReportError> {
+pub fn write_report(
+    run: &SweepRun,
+    beside: Option<&SweepRun>,
+    path: &Path,
+) -> Result<(), ReportError> {
     let mut file = atomic::AtomicFile::create(path)?;
-    let page = html::render(run);
+    let page = html::render(run, beside);
     file.write_all(page.as_bytes()).map_err(|source| ReportError::write(path, source))?;
     file.commit()
 }

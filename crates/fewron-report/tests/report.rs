@@ -14,7 +14,7 @@ fn element<'a>(page: &'a str, name: &str) -> &'a str {
 }
 
 fn headline(run: &SweepRun) -> String {
-    element(&render(run), "h1").to_owned()
+    element(&render(run, None), "h1").to_owned()
 }
 
 fn keep(mut run: SweepRun, keep: impl Fn(&str, f32) -> bool) -> SweepRun {
@@ -55,13 +55,31 @@ fn headline_of_the_oracle_names_the_highest_ratio_within_five_percent() {
 }
 
 #[test]
+fn curves_of_two_protocols_share_a_figure() {
+    let (oracle, runtime) = (fixture::oracle(), fixture::runtime());
+    let alone = render(&oracle, None);
+    let page = render(&oracle, Some(&runtime));
+    assert_well_formed(&page);
+    let mark = "id=\"oracle-gap\"";
+    assert!(page.contains(mark) && !alone.contains(mark));
+    let figure = &page[page.find(mark).unwrap()..];
+    let figure = &figure[..figure.find("</figure>").unwrap()];
+    for (run, protocol) in [(&oracle, "oracle"), (&runtime, "runtime")] {
+        for point in &run.points {
+            let label = format!("data-series=\"{} · {protocol}\"", point.name());
+            assert!(figure.contains(&label), "{label}");
+        }
+    }
+}
+
+#[test]
 fn headline_of_the_runtime_protocol_names_policies() {
     assert_eq!(
         headline(&fixture::runtime()),
         "At 30% sparsity gate+comp64 keeps 95% of the answers’ tokens; exact magnitude, which \
          computes every neuron, keeps 96%."
     );
-    let page = render(&fixture::runtime());
+    let page = render(&fixture::runtime(), None);
     assert!(page.contains("Masks that never saw the answer"));
     assert!(!page.contains("What knowing the answer hides"));
 }
@@ -91,7 +109,7 @@ fn headline_survives_what_is_missing() {
 
 #[test]
 fn the_gap_is_told_with_the_run_s_numbers() {
-    let page = render(&fixture::oracle());
+    let page = render(&fixture::oracle(), None);
     for number in [
         "<strong>96%</strong>",
         "<strong>0.710 nats</strong>",
@@ -131,7 +149,7 @@ fn every_kind_of_run_is_well_formed() {
         point,
     ];
     for run in runs {
-        let page = render(&run);
+        let page = render(&run, None);
         assert_well_formed(&page);
         // Scripts aside: the letters of a neuron map may spell anything.
         let shown = &page[..page.find("<script").unwrap()];
@@ -158,7 +176,7 @@ fn text_from_the_run_is_never_markup() {
     run.points.iter_mut().for_each(|point| point.metric = Some(evil.to_owned()));
     run.analysis.activity[0].name = evil.to_owned();
     run.analysis.overlap[0].a = evil.to_owned();
-    let page = render(&run);
+    let page = render(&run, None);
     assert_well_formed(&page);
     assert!(!page.contains("<img") && !page.contains("<script>alert"), "markup got through");
     assert_eq!(page.matches("<script").count(), 2, "the data and the script of the page");
@@ -167,7 +185,7 @@ fn text_from_the_run_is_never_markup() {
 
 #[test]
 fn nothing_is_fetched() {
-    let page = render(&fixture::oracle());
+    let page = render(&fixture::oracle(), None);
     let addresses: Vec<&str> =
         page.split("http").skip(1).map(|rest| &rest[..rest.len().min(12)]).collect();
     let allowed = |rest: &&str| {
@@ -187,13 +205,13 @@ fn nothing_is_fetched() {
 
 #[test]
 fn a_page_stays_small() {
-    assert!(render(&fixture::oracle()).len() < 1_000_000);
+    assert!(render(&fixture::oracle(), None).len() < 1_000_000);
     let mut large = fixture::oracle();
     for one in &mut large.analysis.activity {
         one.mlp = vec![vec![128; 10_240]; 32];
     }
     large.analysis.layers = 32;
-    assert!(render(&large).len() < 3_000_000);
+    assert!(render(&large, None).len() < 3_000_000);
 }
 
 #[test]
@@ -201,8 +219,8 @@ fn a_written_report_is_the_rendered_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.html");
     let run = fixture::runtime();
-    write_report(&run, &path).unwrap();
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), render(&run));
+    write_report(&run, None, &path).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), render(&run, None));
     let missing = folder.path().join("none/report.html");
-    assert!(write_report(&run, &missing).unwrap_err().to_string().contains("create the folder"));
+    assert!(write_report(&run, None, &missing).unwrap_err().to_string().contains("create the folder"));
 }

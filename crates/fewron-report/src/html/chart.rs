@@ -1,6 +1,6 @@
 //! Accuracy–sparsity curves as inline SVG: bands, lines, markers, direct labels.
 
-use fewron_eval::record::{Interval, Point, SweepRun};
+use fewron_eval::record::{Interval, Point};
 use maud::{Markup, html};
 
 use super::format;
@@ -85,7 +85,6 @@ const BOTTOM: f64 = 42.0;
 
 /// One chart with its axes placed.
 pub(super) struct Chart<'a> {
-    run: &'a SweepRun,
     series: &'a [Series<'a>],
     quantity: Quantity,
     frame: Frame,
@@ -95,12 +94,7 @@ pub(super) struct Chart<'a> {
 
 impl<'a> Chart<'a> {
     /// Places the axes.
-    pub(super) fn new(
-        run: &'a SweepRun,
-        series: &'a [Series<'a>],
-        quantity: Quantity,
-        frame: Frame,
-    ) -> Self {
+    pub(super) fn new(series: &'a [Series<'a>], quantity: Quantity, frame: Frame) -> Self {
         let (bottom, top) = (frame.height - BOTTOM, TOP);
         let values = || series.iter().flat_map(|one| &one.points).map(|p| quantity.of(p));
         let y = match quantity {
@@ -112,8 +106,8 @@ impl<'a> Chart<'a> {
             }
             Quantity::KlLog => Axis::log(values().map(|v| v.mean), bottom, top),
         };
-        let x = ratio_axis(&ratios(run), LEFT + 10.0, frame.width - frame.labels - 12.0);
-        Self { run, series, quantity, frame, x, y }
+        let x = ratio_axis(&ratios(series), LEFT + 10.0, frame.width - frame.labels - 12.0);
+        Self { series, quantity, frame, x, y }
     }
 
     /// The SVG; `class` says where the style sheet shows it.
@@ -147,7 +141,7 @@ impl<'a> Chart<'a> {
                     line x1=(LEFT) x2=(right) y1=(y) y2=(y) {}
                     text.tick x=(LEFT - 8.0) y=(y + 4.0) text-anchor="end" { (self.quantity.tick(tick)) }
                 }
-                @for ratio in ratio_ticks(&ratios(self.run), x_ticks) {
+                @for ratio in ratio_ticks(&ratios(self.series), x_ticks) {
                     @let x = round(self.x.place(f64::from(ratio)));
                     line.stub x1=(x) x2=(x) y1=(height - BOTTOM) y2=(height - BOTTOM + 5.0) {}
                     text.tick x=(x) y=(height - BOTTOM + 19.0) text-anchor="middle" { (format::ratio(ratio)) }

@@ -82,12 +82,12 @@ pub(super) fn names<'a>(run: &'a SweepRun, series: &'a [Series<'a>]) -> Vec<&'a 
     names
 }
 
-/// The data block, safe inside a `script` element.
-pub(super) fn json(run: &SweepRun, series: &[Series<'_>]) -> String {
+/// The data block, safe inside a `script` element; `both` are the series of the figure of two runs.
+pub(super) fn json(run: &SweepRun, series: &[Series<'_>], both: &[Series<'_>]) -> String {
     let stride = stride(&run.analysis);
     let recorded = &run.analysis.activity;
     let page = Page {
-        series: series.iter().map(page_series).collect(),
+        series: series.iter().chain(both).map(page_series).collect(),
         names: names(run, series),
         kept: kept(series),
         activity: recorded

@@ -3,7 +3,9 @@
 use fewron_eval::record::{Point, SweepRun};
 use maud::{Markup, html};
 
+use super::chart::{Chart, NARROW, Quantity, WIDE};
 use super::format::{number, percent, percent_short, ratio};
+use super::legend;
 use super::names::{knows_label, words};
 use super::series::{Series, measured};
 use super::story::{Finding, is_runtime};
@@ -14,10 +16,12 @@ const LEFT: f64 = 48.0;
 const RIGHT: f64 = WIDTH - 22.0;
 const TOP: f64 = 30.0;
 
-/// The section, or nothing when no point was measured.
+/// The section, or nothing when no point was measured; `both_runs` are the series of the run and of one by
+/// the other protocol.
 pub(super) fn section(
     run: &SweepRun,
     series: &[Series<'_>],
+    both_runs: &[Series<'_>],
     finding: Option<&Finding<'_>>,
 ) -> Markup {
     let runtime = is_runtime(run);
@@ -35,6 +39,7 @@ pub(super) fn section(
             div.prose {
                 @if runtime { (runtime_text(best, point)) } @else { (oracle_text(best, point, other)) }
             }
+            @if !both_runs.is_empty() { (both_protocols(both_runs)) }
             div.pair {
                 (dumbbells(best))
                 @if let Some(other) = other { (dumbbells(other)) }
@@ -44,6 +49,29 @@ pub(super) fn section(
                  probability that the sparse model gives it relative to the dense model: 100% means \
                  the same distribution."
             }
+        }
+    }
+}
+
+/// The curves of an oracle and a runtime run in one figure: what lies between them is the oracle gap.
+fn both_protocols(series: &[Series<'_>]) -> Markup {
+    let chart =
+        |quantity, frame, class: &str| Chart::new(series, quantity, frame).render(class, None);
+    html! {
+        figure.plot #oracle-gap {
+            h3 { "The oracle gap" span.muted { " agreement of masks that know the answer, and of masks that do not" } }
+            (legend(series))
+            (chart(Quantity::Agreement, WIDE, "wide"))
+            (chart(Quantity::Agreement, NARROW, "narrow"))
+            p.note {
+                "Two runs over the same questions. What lies between the curves of the two protocols is \
+                 what a mask gains by knowing the answer."
+            }
+        }
+        figure.plot {
+            h3 { "The same by KL" span.muted { " from the dense model, nats, log axis" } }
+            (chart(Quantity::KlLog, WIDE, "wide"))
+            (chart(Quantity::KlLog, NARROW, "narrow"))
         }
     }
 }

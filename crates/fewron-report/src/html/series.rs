@@ -57,6 +57,27 @@ pub(super) fn measured(interval: &Interval) -> bool {
 
 /// Groups the points, best first: by mean agreement over the ratios that every series has.
 pub(super) fn group(run: &SweepRun) -> Vec<Series<'_>> {
+    let mut series = of_run(run);
+    arrange(&mut series);
+    series
+}
+
+/// Series of two runs in one list, each named with its protocol.
+pub(super) fn group_both<'a>(a: &'a SweepRun, b: &'a SweepRun) -> Vec<Series<'a>> {
+    let mut series = Vec::new();
+    for run in [a, b] {
+        series.extend(
+            of_run(run)
+                .into_iter()
+                .map(|one| Series { label: format!("{} · {}", one.label, run.protocol), ..one }),
+        );
+    }
+    arrange(&mut series);
+    series
+}
+
+/// One series for each metric or policy and scope of a run.
+fn of_run(run: &SweepRun) -> Vec<Series<'_>> {
     let mut series: Vec<Series<'_>> = Vec::new();
     let scopes = run.points.iter().any(|point| point.scope != run.points[0].scope);
     for point in run.points.iter().filter(|point| point.ratio.is_finite()) {
@@ -68,22 +89,26 @@ pub(super) fn group(run: &SweepRun) -> Vec<Series<'_>> {
             None => series.push(new_series(point, scopes)),
         }
     }
-    for series in &mut series {
+    series
+}
+
+/// Gives series their styles and puts the best first.
+fn arrange(series: &mut [Series<'_>]) {
+    for series in &mut *series {
         series.points.sort_by(|a, b| a.ratio.total_cmp(&b.ratio));
     }
-    assign_slots(&mut series);
-    let common: Vec<f32> = ratios(run)
+    assign_slots(series);
+    let common: Vec<f32> = ratios(series)
         .into_iter()
         .filter(|ratio| series.iter().all(|series| series.at(*ratio).is_some()))
         .collect();
     series.sort_by(|a, b| mean_agreement(b, &common).total_cmp(&mean_agreement(a, &common)));
-    series
 }
 
-/// All nominal ratios of the run, rising.
-pub(super) fn ratios(run: &SweepRun) -> Vec<f32> {
-    let mut ratios: Vec<f32> =
-        run.points.iter().map(|point| point.ratio).filter(|ratio| ratio.is_finite()).collect();
+/// All nominal ratios, rising.
+pub(super) fn ratios(series: &[Series<'_>]) -> Vec<f32> {
+    let points = series.iter().flat_map(|one| &one.points);
+    let mut ratios: Vec<f32> = points.map(|point| point.ratio).collect();
     ratios.sort_by(f32::total_cmp);
     ratios.dedup_by(|a, b| same_ratio(*a, *b));
     ratios

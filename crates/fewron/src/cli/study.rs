@@ -161,6 +161,9 @@ Examples:
 pub(crate) struct ReportArgs {
     /// The folder of a sweep, or its JSON file
     pub(crate) run: PathBuf,
+    /// A run of the same questions by the other protocol: both runs' curves in one figure
+    #[arg(long, value_name = "RUN")]
+    pub(crate) beside: Option<PathBuf>,
     /// The page to write
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     pub(crate) output: PathBuf,

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &DemoArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     let study = Study { loaded: &loaded, config, plans, data: &data, out, restart: false, threads };
     let (run, folder) = study.run()?;
     let report = folder.join("report.html");
-    fewron_report::write_report(&run, &report)?;
+    fewron_report::write_report(&run, None, &report)?;
 
     println!("Tokens that stay the dense model's own (teacher-forced, oracle masks):");
     println!("{}\n", matrix(&run, |p| format!("{:.1}%", 100.0 * p.agreement.mean)));
