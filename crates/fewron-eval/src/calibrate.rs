@@ -15,8 +15,8 @@ mod predictor;
 mod recall;
 mod windows;
 
-pub use answers::answer;
-pub use windows::{Window, Windows, WindowsError};
+pub use answers::{answer, write_on};
+pub use windows::{Part, Window, Windows, WindowsError, openings};
 
 use fewron_model::{Model, ModelError, Pool, Session};
 use fewron_sparsity::plan::record::{Compared, HeldOut};

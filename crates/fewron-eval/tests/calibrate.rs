@@ -1,9 +1,12 @@
 //! Plans from calibration, on a small trained model and the built-in text.
 
-use fewron_eval::calibrate::{CalibrateError, Calibrator, Made, Settings, Windows, WindowsError};
+use fewron_eval::calibrate::{
+    CalibrateError, Calibrator, Made, Part, Settings, Windows, WindowsError, openings, write_on,
+};
+use fewron_eval::sweep::Text;
 use fewron_model::hf::HfDirectory;
 use fewron_model::tokenizer::Tokenizer;
-use fewron_model::{Model, Pool, Source};
+use fewron_model::{Model, Pool, Session, Source};
 use fewron_sparsity::plan::file::to_bytes;
 use fewron_sparsity::plan::record::{CalibrationRecord, PlanModel, PlanRecord};
 use fewron_sparsity::{Cut, PolicyKind, Selection, Weighting};
@@ -34,7 +37,8 @@ fn settings(policy: PolicyKind) -> Settings {
 }
 
 fn windows(model: &Model, tokenizer: &Tokenizer) -> Windows {
-    Windows::of_text(&["builtin"], tokenizer, model.config().context, 1_800).unwrap()
+    Windows::new(vec![Part::of_text("builtin", tokenizer, model.config().context, 1_800).unwrap()])
+        .unwrap()
 }
 
 fn make(
@@ -145,6 +149,34 @@ fn uniform_shares_and_counts() {
     assert!(made.plan.layers.iter().all(|layer| !layer.frequency.is_empty()));
 }
 
+/// What is written side by side is what each text alone would be.
+#[test]
+fn a_model_writes_on_by_its_seed() {
+    let (model, tokenizer) = tiny("tiny-llama");
+    let mut session = Session::new(Arc::clone(&model), Arc::new(Pool::new(2)));
+    let (begun, most) = openings(&tokenizer, model.config().context, 1_500);
+    let begun: Vec<&[u32]> = begun.iter().map(Vec::as_slice).collect();
+    assert!(begun.len() > 2 && begun.iter().all(|opening| opening.len() == begun[0].len()));
+    struct Endless;
+    impl Text for Endless {
+        fn decode(&self, _: &[u32]) -> String {
+            String::new()
+        }
+        fn is_end(&self, _: u32) -> bool {
+            false
+        }
+    }
+    let mut written = |openings: &[&[u32]], seed: u64| {
+        write_on(&mut session, &Endless, openings, most, seed, &mut |_, _| true).unwrap()
+    };
+    let (texts, other) = (written(&begun, 0), written(&begun, 1));
+    for (window, opening) in texts.iter().zip(&begun) {
+        assert_eq!((&window.tokens[..window.dense], window.sparse()), (*opening, most));
+    }
+    assert!(texts.iter().zip(&other).all(|(a, b)| a != b), "seeds differ");
+    assert_eq!(written(&begun[..1], 0)[0], texts[0], "the first text, alone");
+}
+
 #[test]
 fn what_cannot_be_made_is_refused() {
     let phi = tiny("tiny-phi");
@@ -156,7 +188,9 @@ fn what_cannot_be_made_is_refused() {
     let file = folder.path().join("short.txt");
     std::fs::write(&file, "Too short.").unwrap();
     let file = file.to_str().unwrap();
-    let error = Windows::of_text(&[file], &tokenizer, 256, 1_000).unwrap_err();
+    let error = Part::of_text(file, &tokenizer, 256, 1_000)
+        .and_then(|part| Windows::new(vec![part]))
+        .unwrap_err();
     assert!(matches!(error, WindowsError::TooShort { .. }));
     assert!(error.to_string().contains("at least 512 are needed"), "{error}");
 

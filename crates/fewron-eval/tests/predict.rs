@@ -1,6 +1,6 @@
 //! Policy `predict` from text to plan file, on a tiny trained model without gates.
 
-use fewron_eval::calibrate::{CalibrateError, Calibrator, Made, Settings, Windows};
+use fewron_eval::calibrate::{CalibrateError, Calibrator, Made, Part, Settings, Windows};
 use fewron_model::hf::HfDirectory;
 use fewron_model::tokenizer::Tokenizer;
 use fewron_model::{Model, Pool};
@@ -40,7 +40,8 @@ fn settings() -> Settings {
 /// A plan from the built-in text; told to stop at the step `stop_at`.
 fn calibrate(model: &Arc<Model>, stop_at: &str) -> Result<(Made, usize), CalibrateError> {
     let tokenizer = Tokenizer::from_hf(&directory()).unwrap();
-    let windows = Windows::of_text(&["builtin"], &tokenizer, 512, 2048).unwrap();
+    let windows =
+        Windows::new(vec![Part::of_text("builtin", &tokenizer, 512, 2048).unwrap()]).unwrap();
     let stop = AtomicBool::new(false);
     let progress = |what: &str, _: usize, _: usize| {
         if what == stop_at {

@@ -222,5 +222,7 @@ fn a_written_report_is_the_rendered_one() {
     write_report(&run, None, &path).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), render(&run, None));
     let missing = folder.path().join("none/report.html");
-    assert!(write_report(&run, None, &missing).unwrap_err().to_string().contains("create the folder"));
+    assert!(
+        write_report(&run, None, &missing).unwrap_err().to_string().contains("create the folder")
+    );
 }

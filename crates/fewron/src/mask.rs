@@ -50,6 +50,12 @@ impl Masking {
         Ok(Self { label, plan, record: Some(record), site_bytes: site_bytes(loaded) })
     }
 
+    /// A plan that is no file yet.
+    pub(crate) fn of_plan(plan: Plan, loaded: &Loaded) -> Self {
+        let label = plan.policy.to_string();
+        Self { label, plan, record: None, site_bytes: site_bytes(loaded) }
+    }
+
     /// A policy at one ratio for all layers, calibrated on the built-in text.
     fn uniform(policy: cli::Policy, ratio: f32, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Self> {
         let kind: PolicyKind = policy.as_str().parse()?;

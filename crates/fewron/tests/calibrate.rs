@@ -84,6 +84,52 @@ fn plans_that_are_not_for_a_model_are_refused() {
 }
 
 #[test]
+fn without_text_the_model_writes_its_own() {
+    let home = tempfile::tempdir().unwrap();
+    let record = |more: &[&str]| -> Value {
+        let arguments = [&["--sparsity", ".3", "--json"], more].concat();
+        let run = calibrate(home.path(), &home.path().join("x.plan"), &arguments);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        serde_json::from_str(&run.stdout).unwrap()
+    };
+    let questions = home.path().join("questions.jsonl");
+    fs::write(&questions, "{\"question\": \"Where is the cat?\"}\n".repeat(3)).unwrap();
+    let mixed = format!("self,builtin,{}", questions.display());
+    let [own, again, other] = [&[][..], &[], &["--seed", "1"]].map(record);
+    assert_eq!(own["calibration"]["data"], "self");
+    assert_eq!(own, again);
+    assert_ne!(own["calibration"]["sha256"], other["calibration"]["sha256"]);
+    assert_eq!(record(&["--data", &mixed])["calibration"]["data"], "self+builtin+questions");
+}
+
+#[test]
+fn a_loss_can_be_that_of_a_task() {
+    let home = tempfile::tempdir().unwrap();
+    let plan = home.path().join("x.plan");
+    let text = home.path().join("text.txt");
+    fs::write(&text, "The cat sat on the mat and looked at the dog. ".repeat(60)).unwrap();
+    let task = format!("perplexity={}", text.display());
+    let made = |most: &str| {
+        let loss = ["--max-loss", most, "--task", &task, "--limit", "2", "--json"];
+        let run = calibrate(home.path(), &plan, &loss);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(run.stderr.contains("perplexity perplexity: "), "{}", run.stderr);
+        let record: Value = serde_json::from_str(&run.stdout).unwrap();
+        let plan = plan.to_str().unwrap();
+        let eval =
+            ["eval", "tiny-llama", "--task", &task, "--limit", "2", "--plan", plan, "--json", "-"];
+        let run = fewron(home.path(), &eval);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let eval: Value = serde_json::from_str(&run.stdout).unwrap();
+        let change = &eval["tasks"][0]["results"][1]["metrics"][0]["change"]["mean"];
+        (record["sparsity"].as_f64().unwrap(), change.as_f64().unwrap())
+    };
+    let [(low, loss), (high, more)] = ["5%", "60%"].map(made);
+    assert!(loss <= 0.05 && more <= 0.6, "{loss} {more}");
+    assert!(low < high, "{low} {high}");
+}
+
+#[test]
 fn bad_wishes_cost_nothing() {
     let home = tempfile::tempdir().unwrap();
     let error = |more: &[&str]| {
@@ -94,8 +140,9 @@ fn bad_wishes_cost_nothing() {
     assert!(error(&["--policy", "dense"]).contains("needs no plan"));
     assert!(error(&["--select", "global"]).contains("--select threshold or layer"));
     assert!(error(&["--data", "none.txt"]).contains("cannot read data file none.txt"));
-    let message = error(&["--data", "a.csv,b.txt"]);
-    assert!(message.contains("one file of questions"), "{message}");
+    assert!(error(&["--task", "piqa=x"]).contains("--max-loss"));
+    let message = error(&["--max-loss", "5%", "--task", "piqa=none.jsonl"]);
+    assert!(message.contains("none.jsonl"), "{message}");
     assert!(error(&["--max-loss", "no"]).contains("write 5% or 0.05"));
     let phi = fewron(home.path(), &["generate", "tiny-phi", "-p", "x", "--policy", "predict"]);
     assert!(phi.stderr.contains("needs a plan: make one with `fewron calibrate"), "{}", phi.stderr);

@@ -1,6 +1,6 @@
 //! Calibration text in windows: what plans are made from, and what is held out.
 
-use crate::data::{CALIBRATION_TEXT, DataError, Dataset};
+use crate::data::{CALIBRATION_TEXT, DataError};
 use fewron_model::tokenizer::{Specials, Tokenizer};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -67,52 +67,78 @@ pub enum WindowsError {
     },
 }
 
-impl Windows {
-    /// Plain text from files, or the built-in one: windows of 256 tokens, spread evenly over the text
+/// Windows from one source.
+pub struct Part {
+    name: String,
+    sha256: String,
+    windows: Vec<Window>,
+    /// What the source makes, cut into windows or not.
+    tokens: usize,
+}
+
+impl Part {
+    /// A plain text from a file, or the built-in one: windows of 256 tokens, spread evenly over the text
     /// where it makes more than `tokens`.
     ///
     /// # Errors
-    /// When a file cannot be read or is too short.
+    /// When the file cannot be read.
     pub fn of_text(
-        files: &[&str],
+        file: &str,
         tokenizer: &Tokenizer,
         context: usize,
         tokens: usize,
     ) -> Result<Self, WindowsError> {
-        let mut hash = Sha256::new();
-        let mut windows = Vec::new();
-        let (mut all, mut names) = (0, Vec::new());
-        for file in files {
-            let (name, text) = read(file)?;
-            hash.update(text.as_bytes());
-            let ids = tokenizer.encode(&text, Specials::Plain);
-            all += ids.len();
-            windows.extend(cut(&ids, tokenizer, context, tokens / files.len()));
-            names.push(name);
-        }
-        let name = names.join("+");
-        if windows.len() < 2 {
-            return Err(WindowsError::TooShort { name, tokens: all });
-        }
-        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self::split(name, sha256, windows))
+        let (name, text) = read(file)?;
+        let ids = tokenizer.encode(&text, Specials::Plain);
+        let windows = cut(&ids, tokenizer, context, tokens);
+        Ok(Self { name, sha256: sha256([text.as_bytes()]), windows, tokens: ids.len() })
     }
 
-    /// Texts that a model answered: each window is a prompt, which is dense, and its answer; see
-    /// [`super::answer`].
+    /// What a model wrote: windows of what it was given, which is dense, and what it wrote then; see
+    /// [`super::answer`] and [`super::write_on`].
+    pub fn of_written(name: String, windows: Vec<Window>) -> Self {
+        let bytes = windows.iter().flat_map(|window| &window.tokens).map(|id| id.to_le_bytes());
+        let sha256 = sha256(bytes);
+        let tokens = windows.iter().map(|window| window.tokens.len()).sum();
+        let windows = windows.into_iter().filter(|window| window.sparse() > 1).collect();
+        Self { name, sha256, windows, tokens }
+    }
+}
+
+/// Beginnings of texts for a model to go on with: pieces of the built-in text, as the dense parts of
+/// windows are, so many that they and what is written make about `tokens`. With the most tokens that
+/// may be written after each.
+pub fn openings(tokenizer: &Tokenizer, context: usize, tokens: usize) -> (Vec<Vec<u32>>, usize) {
+    let ids = tokenizer.encode(CALIBRATION_TEXT, Specials::Plain);
+    let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+    let room = WINDOW.min(context) - usize::from(bos.is_some());
+    let dense = DENSE.min(room / 2);
+    let wanted = (tokens / room).max(2);
+    let last = ids.len().saturating_sub(dense);
+    let opening = |index: usize| {
+        let piece = ids[index * last / wanted..].iter().take(dense);
+        bos.into_iter().chain(piece.copied()).collect()
+    };
+    ((0..wanted).map(opening).collect(), room - dense)
+}
+
+impl Windows {
+    /// Windows from some sources, some of them held out.
     ///
     /// # Errors
     /// When there are too few to hold some out.
-    pub fn of_answers(data: &Dataset, windows: Vec<Window>) -> Result<Self, WindowsError> {
-        let windows: Vec<Window> = windows.into_iter().filter(|w| w.sparse() > 1).collect();
+    pub fn new(parts: Vec<Part>) -> Result<Self, WindowsError> {
+        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+        let name = names.join("+");
+        let sha256 = match parts.as_slice() {
+            [part] => part.sha256.clone(),
+            parts => sha256(parts.iter().map(|part| &part.sha256)),
+        };
+        let tokens = parts.iter().map(|part| part.tokens).sum();
+        let windows: Vec<Window> = parts.into_iter().flat_map(|part| part.windows).collect();
         if windows.len() < 2 {
-            let tokens = windows.iter().map(|w| w.tokens.len()).sum();
-            return Err(WindowsError::TooShort { name: data.name.clone(), tokens });
+            return Err(WindowsError::TooShort { name, tokens });
         }
-        Ok(Self::split(data.name.clone(), data.sha256.clone(), windows))
-    }
-
-    fn split(name: String, sha256: String, windows: Vec<Window>) -> Self {
         let (mut calibration, mut held_out) = (Vec::new(), Vec::new());
         for (index, window) in windows.into_iter().enumerate() {
             // From the second on, so that of two windows one is held out.
@@ -121,13 +147,20 @@ impl Windows {
                 false => calibration.push(window),
             }
         }
-        Self { name, sha256, calibration, held_out }
+        Ok(Self { name, sha256, calibration, held_out })
     }
 
     /// Tokens that plans are made from.
     pub fn tokens(&self) -> usize {
         self.calibration.iter().map(|window| window.tokens.len()).sum()
     }
+}
+
+/// SHA-256 of bytes that follow each other, in hexadecimal.
+fn sha256(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
+    let mut hash = Sha256::new();
+    parts.into_iter().for_each(|part| hash.update(part));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The name and text of a file, or of the built-in text.

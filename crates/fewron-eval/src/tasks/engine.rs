@@ -25,14 +25,14 @@ pub(super) struct Lane<'a> {
 /// How many neurons ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Active {
-    pub(super) kept: u64,
-    pub(super) seen: u64,
+    pub(super) kept: i64,
+    pub(super) seen: i64,
 }
 
 impl Active {
     pub(super) fn add(&mut self, kept: usize, seen: usize) {
-        self.kept += kept as u64;
-        self.seen += seen as u64;
+        self.kept += kept as i64;
+        self.seen += seen as i64;
     }
 }
 
@@ -182,9 +182,15 @@ impl MaskSource for Joined<'_, '_> {
     fn thin(&mut self, site: InputSite, layer: usize, token: usize, values: &mut [f32]) {
         let Some((mask, own)) = self.inner(token) else { return };
         mask.thin(site, layer, own, values);
-        if site == InputSite::Down {
-            let on = values.iter().filter(|value| **value != 0.0).count();
-            self.lane(token).0.active.add(on, values.len());
+        let (all, width) = (self.neurons, values.len());
+        let off = values.iter().filter(|value| **value == 0.0).count();
+        let active = &mut self.lane(token).0.active;
+        match site {
+            // Beside what was computed, so that the share is the mean of both.
+            InputSite::Down => active.add(width - off, width),
+            // All rows are computed, from fewer channels.
+            InputSite::Mlp => active.kept -= (off * all / width) as i64,
+            InputSite::Attention | InputSite::AttentionOutput => {}
         }
     }
 

@@ -74,6 +74,8 @@ pub(super) struct Frame {
 
 /// The large chart on a wide screen.
 pub(super) const WIDE: Frame = Frame { width: 1040.0, height: 440.0, labels: 112.0, x_ticks: 12 };
+/// The same, with room for longer names.
+pub(super) const LABELLED: Frame = Frame { labels: 160.0, ..WIDE };
 /// One of two charts side by side.
 pub(super) const HALF: Frame = Frame { width: 504.0, height: 330.0, labels: 88.0, x_ticks: 6 };
 /// Any chart on a phone.

@@ -3,7 +3,7 @@
 use fewron_eval::record::{Point, SweepRun};
 use maud::{Markup, html};
 
-use super::chart::{Chart, NARROW, Quantity, WIDE};
+use super::chart::{Chart, LABELLED, NARROW, Quantity};
 use super::format::{number, percent, percent_short, ratio};
 use super::legend;
 use super::names::{knows_label, words};
@@ -61,7 +61,7 @@ fn both_protocols(series: &[Series<'_>]) -> Markup {
         figure.plot #oracle-gap {
             h3 { "The oracle gap" span.muted { " agreement of masks that know the answer, and of masks that do not" } }
             (legend(series))
-            (chart(Quantity::Agreement, WIDE, "wide"))
+            (chart(Quantity::Agreement, LABELLED, "wide"))
             (chart(Quantity::Agreement, NARROW, "narrow"))
             p.note {
                 "Two runs over the same questions. What lies between the curves of the two protocols is \
@@ -70,7 +70,7 @@ fn both_protocols(series: &[Series<'_>]) -> Markup {
         }
         figure.plot {
             h3 { "The same by KL" span.muted { " from the dense model, nats, log axis" } }
-            (chart(Quantity::KlLog, WIDE, "wide"))
+            (chart(Quantity::KlLog, LABELLED, "wide"))
             (chart(Quantity::KlLog, NARROW, "narrow"))
         }
     }

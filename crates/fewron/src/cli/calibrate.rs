@@ -5,26 +5,31 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::eval::{TaskArg, parse_task};
 use super::model::ModelArgs;
 use super::values::{Policy, Selection, parse_ratio};
 
 pub(super) const CALIBRATE_EXAMPLES: &str = "\
 Examples:
+  fewron calibrate smollm2
   fewron calibrate smollm2 --data book.txt --sparsity 0.5
   fewron calibrate smollm2 --data book.txt,questions.jsonl --max-loss 5% --metric agreement
+  fewron calibrate smollm2 --max-loss 5% --task arc_easy=arc.jsonl --limit 400
   fewron calibrate tiny-phi --policy predict --data book.txt --sparsity 0.7 --out phi.plan
   fewron generate smollm2 -p \"Why is the sky blue?\" --plan auto
 
-Text files are cut into windows; of question files the model's own answers are the text. One window in
-eight is held out: what the plan costs is measured there. Without --out the plan lies beside the model,
-where --plan auto finds it.";
+Text files are cut into windows; of question files the model's own answers are the text. Without --data
+the model writes the text itself, which is enough to begin with; text of the kind that the model will
+meet makes a better plan. One window in eight is held out: what the plan costs is measured there. Without
+--out the plan lies beside the model, where --plan auto finds it.";
 
 #[derive(Debug, Args)]
 pub(crate) struct CalibrateArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// builtin, text files, or one file of questions
-    #[arg(long, value_name = "FILE,FILE", value_delimiter = ',', default_value = "builtin")]
+    /// Text files, files of questions, `self` for text that the model writes, or `builtin` for a short text;
+    /// several share the tokens
+    #[arg(long, value_name = "FILE,FILE", value_delimiter = ',', default_value = "self")]
     pub(crate) data: Vec<String>,
     /// What scores the neurons (default: gate, or predict for a model without gates)
     #[arg(long, value_name = "POLICY")]
@@ -38,6 +43,15 @@ pub(crate) struct CalibrateArgs {
     /// What the loss is of: perplexity above the dense one, agreement missed, or KL in nats
     #[arg(long, value_name = "METRIC", default_value = "perplexity")]
     pub(crate) metric: LossMetric,
+    /// A task of `fewron eval` and its data file: the loss is what its first metric loses, as a share
+    #[arg(
+        long, value_name = "NAME=FILE", value_parser = parse_task, requires = "max_loss",
+        conflicts_with = "metric"
+    )]
+    pub(crate) task: Option<TaskArg>,
+    /// Use the first N samples of the task only
+    #[arg(long, value_name = "N", requires = "task")]
+    pub(crate) limit: Option<NonZeroUsize>,
     /// Rank of the compensation; 0 for none
     #[arg(long, value_name = "RANK", default_value_t = 64)]
     pub(crate) compensation: usize,

@@ -85,7 +85,7 @@ impl EvalArgs {
     }
 }
 
-fn parse_task(text: &str) -> Result<TaskArg, String> {
+pub(super) fn parse_task(text: &str) -> Result<TaskArg, String> {
     match text.split_once('=') {
         Some((task, file)) if !task.is_empty() && !file.is_empty() => {
             Ok(TaskArg { task: task.to_owned(), file: file.into() })

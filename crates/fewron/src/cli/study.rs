@@ -32,7 +32,8 @@ pub(crate) struct SweepArgs {
     /// Mask policies, with --protocol runtime (default: gate,magnitude, without a gate prompt,magnitude)
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) policies: Vec<Policy>,
-    /// Plans of `fewron calibrate`, with --protocol runtime: their scores, at the ratios of the sweep
+    /// Plans of `fewron calibrate`, with --protocol runtime: at a ratio that a plan was made for it is
+    /// used as it is, elsewhere the scores of the nearest plan of its policy are
     #[arg(long, value_name = "FILE,FILE", value_delimiter = ',')]
     pub(crate) plan: Vec<PathBuf>,
     /// Shares of units that are off, 0 to 1

@@ -4,19 +4,25 @@ use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use fewron_eval::calibrate::{Basis, CalibrateError, Calibrator, Made, Settings, Windows, answer};
+use fewron_eval::calibrate::{
+    Basis, CalibrateError, Calibrator, Made, Part, Settings, Window, Windows, answer, openings,
+    write_on,
+};
 use fewron_eval::data::Dataset;
+use fewron_eval::tasks::{Task, Variant};
 use fewron_model::Pool;
 use fewron_sparsity::PolicyKind;
 use fewron_sparsity::plan::file::to_bytes;
 use fewron_sparsity::plan::record::{CalibrationRecord, HeldOut, PlanRecord};
 
+use super::eval::{check_chat, run_task};
 use crate::Outcome;
 use crate::cli::{CalibrateArgs, KvType, LossMetric, Policy, Selection};
 use crate::loaded::{self, Loaded};
-use crate::mask::{path_beside, plan_model};
+use crate::mask::{Masking, path_beside, plan_model};
 use crate::plan_words::words;
 use crate::store::write_whole;
 use crate::study::{Answers, prompts};
@@ -28,6 +34,9 @@ const TRIES: [f32; 19] = [
     0.9, 0.95,
 ];
 
+/// Rounds of writing text, at most.
+const ROUNDS: u64 = 8;
+
 /// Longest answer to a question that is calibrated on.
 const ANSWER_TOKENS: usize = 64;
 
@@ -37,6 +46,7 @@ const TOKENS_PER_INPUT: usize = 16;
 pub(crate) fn run(args: &CalibrateArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     let loaded = Loaded::from_args(&args.model)?;
     let settings = settings(args, &loaded)?;
+    let task = TaskLoss::new(args, &loaded, threads)?;
     let pool = loaded::pool(threads);
     let windows = windows(args, &loaded, &pool)?;
     warn_of_little_text(&settings, &windows, &loaded);
@@ -46,12 +56,13 @@ pub(crate) fn run(args: &CalibrateArgs, threads: Option<NonZeroUsize>) -> Result
     let model = Arc::clone(&loaded.model);
     let stop = ui::interrupt_flag();
     let mut calibrator = Calibrator::new(model, pool, &windows, settings.clone(), &progress, stop);
-    let made = make(args, &mut calibrator);
-    bars.clear();
-    let (basis, made, sparsity) = match made {
-        Err(CalibrateError::Interrupted) => return Err(Interrupted.into()),
-        made => made?,
+    let loss = |made: &Made| {
+        bars.clear();
+        task.as_ref().map_or_else(|| Ok(loss(args.metric, &made.held_out)), |task| task.of(made))
     };
+    let made = make(args, &mut calibrator, loss);
+    bars.clear();
+    let (basis, made, sparsity) = made?;
     let record = record(&loaded, &settings, &windows, &basis, &made, sparsity)?;
     let bytes = to_bytes(&made.plan, &record, loaded.model.isa());
     write_whole(&out, &bytes).with_context(|| {
@@ -95,25 +106,44 @@ fn settings(args: &CalibrateArgs, loaded: &Loaded) -> Result<Settings> {
     })
 }
 
-/// Text in windows, or a model's answers to questions.
+/// Text in windows: of files, the model's answers to questions, or what it writes itself.
 fn windows(args: &CalibrateArgs, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Windows> {
-    let tokens = args.tokens.get();
-    match args.data.as_slice() {
-        [file] if is_questions(file) => answers(file, tokens, loaded, pool),
-        files => {
-            ensure!(
-                !files.iter().any(|file| is_questions(file)),
-                "a file of questions is calibrated on by itself; give --data one file of questions, or \
-                 text files"
-            );
-            let files: Vec<&str> = files.iter().map(String::as_str).collect();
-            Ok(Windows::of_text(&files, &loaded.tokenizer, loaded.context(), tokens)?)
+    let tokens = args.tokens.get() / args.data.len();
+    let part = |source: &String| match source.as_str() {
+        "self" => own_text(tokens, args.seed, loaded, pool),
+        file if is_questions(file) => answers(file, tokens, loaded, pool),
+        file => Ok(Part::of_text(file, &loaded.tokenizer, loaded.context(), tokens)?),
+    };
+    let parts = args.data.iter().map(part).collect::<Result<Vec<_>>>()?;
+    Ok(Windows::new(parts)?)
+}
+
+/// About `tokens` tokens that the model writes, going on with pieces of the built-in text.
+fn own_text(tokens: usize, seed: u64, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Part> {
+    let (openings, most) = openings(&loaded.tokenizer, loaded.context(), tokens);
+    let openings: Vec<&[u32]> = openings.iter().map(Vec::as_slice).collect();
+    let mut session = loaded.session(pool, KvType::F16);
+    let text = Answers(loaded);
+    let (mut windows, mut done) = (Vec::new(), 0_usize);
+    // Texts end where the model ends them: then more of them are wanted.
+    for round in 0..ROUNDS {
+        let mean = done.div_ceil(windows.len().max(1)).max(1);
+        let wanted = if round == 0 { openings.len() } else { (tokens - done).div_ceil(mean) };
+        let openings = &openings[..wanted.min(openings.len())];
+        let bar = Progress::new("writing text", Unit::Items, openings.len() as u64);
+        let (seed, text) = (seed.wrapping_mul(ROUNDS).wrapping_add(round), &text);
+        let written = write_on(&mut session, text, openings, most, seed, &mut counted(&bar));
+        windows.extend(or_interrupted(written)?);
+        done = windows.iter().map(|window: &Window| window.tokens.len()).sum();
+        if done + openings[0].len() >= tokens {
+            break;
         }
     }
+    Ok(Part::of_written("self".to_owned(), windows))
 }
 
 /// As many questions as make about `tokens` tokens with their answers.
-fn answers(file: &str, tokens: usize, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Windows> {
+fn answers(file: &str, tokens: usize, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Part> {
     let data = Dataset::load(file, None)?;
     let mut prompts = prompts(loaded, &data, false, ANSWER_TOKENS)?;
     let mut all = 0;
@@ -123,15 +153,25 @@ fn answers(file: &str, tokens: usize, loaded: &Loaded, pool: &Arc<Pool>) -> Resu
     });
     let bar = Progress::new("answering", Unit::Items, prompts.len() as u64);
     let mut session = loaded.session(pool, KvType::F16);
-    let mut show = |done: usize, _: usize| {
+    let prompts: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+    let text = Answers(loaded);
+    let answers = answer(&mut session, &text, &prompts, ANSWER_TOKENS, &mut counted(&bar));
+    Ok(Part::of_written(data.name, or_interrupted(answers)?))
+}
+
+/// Shows how much is done; says whether to go on.
+fn counted(bar: &Progress) -> impl FnMut(usize, usize) -> bool {
+    |done, _| {
         bar.set(done as u64);
         !ui::interrupted()
-    };
-    let text = Answers(loaded);
-    let windows = answer(&mut session, &text, &prompts, ANSWER_TOKENS, &mut show)?;
-    drop(bar);
-    ui::check_interrupt()?;
-    Ok(Windows::of_answers(&data, windows)?)
+    }
+}
+
+fn or_interrupted<T>(result: Result<T, CalibrateError>) -> Result<T> {
+    match result {
+        Err(CalibrateError::Interrupted) => Err(Interrupted.into()),
+        result => Ok(result?),
+    }
 }
 
 /// Tokens for each input of a predictor, at least.
@@ -159,21 +199,22 @@ fn warn_of_little_text(settings: &Settings, windows: &Windows, loaded: &Loaded) 
 fn make(
     args: &CalibrateArgs,
     calibrator: &mut Calibrator,
-) -> Result<(Basis, Made, f32), CalibrateError> {
+    loss: impl Fn(&Made) -> Result<f64>,
+) -> Result<(Basis, Made, f32)> {
     let Some(most) = args.max_loss else {
         let sparsity = args.sparsity.unwrap_or(0.5);
-        let basis = calibrator.basis(sparsity)?;
-        let made = calibrator.plan(&basis, sparsity)?;
+        let basis = or_interrupted(calibrator.basis(sparsity))?;
+        let made = or_interrupted(calibrator.plan(&basis, sparsity))?;
         return Ok((basis, made, sparsity));
     };
-    let basis = calibrator.basis(0.5)?;
+    let basis = or_interrupted(calibrator.basis(0.5))?;
     let (mut low, mut high) = (0, TRIES.len());
     let (mut best, mut least) = (None, f64::INFINITY);
     // The loss grows with the sparsity: halve the tries that are left.
     while low < high {
         let middle = (low + high) / 2;
-        let made = calibrator.plan(&basis, TRIES[middle])?;
-        let loss = loss(args.metric, &made.held_out);
+        let made = or_interrupted(calibrator.plan(&basis, TRIES[middle]))?;
+        let loss = loss(&made)?;
         least = least.min(loss);
         ui::note(&format!("sparsity {:.2}: loss {:.4}", TRIES[middle], loss));
         if loss <= most {
@@ -185,6 +226,48 @@ fn make(
     }
     let (made, sparsity) = best.ok_or(CalibrateError::NoneUnder { most, least })?;
     Ok((basis, made, sparsity))
+}
+
+/// The task whose loss is limited, and what evaluates it.
+struct TaskLoss<'a> {
+    task: Task,
+    loaded: &'a Loaded,
+    threads: usize,
+    seed: u64,
+}
+
+impl<'a> TaskLoss<'a> {
+    fn new(
+        args: &CalibrateArgs,
+        loaded: &'a Loaded,
+        threads: Option<NonZeroUsize>,
+    ) -> Result<Option<Self>> {
+        let Some(task) = &args.task else { return Ok(None) };
+        let task = Task::load(&task.task, &task.file, args.limit.map(NonZeroUsize::get))?;
+        check_chat(loaded, std::slice::from_ref(&task))?;
+        let threads = threads.or_else(|| thread::available_parallelism().ok());
+        let threads = threads.map_or(1, NonZeroUsize::get);
+        Ok(Some(Self { task, loaded, threads, seed: args.seed }))
+    }
+
+    /// What the task's headline metric loses under a plan, as a share.
+    fn of(&self, made: &Made) -> Result<f64> {
+        let masking = Masking::of_plan(made.plan.clone(), self.loaded);
+        let record = run_task(
+            self.loaded,
+            &[&masking as &dyn Variant],
+            self.threads,
+            self.seed,
+            &self.task,
+        )?;
+        let result = record.results.last().context("a task has a result for each variant")?;
+        let (metric, loss) = result.loss().with_context(|| {
+            let name = &self.task.name;
+            format!("the dense model gets nothing of {name} right, so there is no loss to limit")
+        })?;
+        ui::note(&format!("{} {metric}: {:.2}% lost", self.task.name, 100.0 * loss));
+        Ok(loss)
+    }
 }
 
 fn loss(metric: LossMetric, held_out: &HeldOut) -> f64 {

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     let sparse: Vec<&dyn Variant> = sparse.iter().map(|variant| variant as &dyn Variant).collect();
     let threads = threads.or_else(|| thread::available_parallelism().ok());
     let threads = threads.map_or(1, NonZeroUsize::get);
-    let records = tasks.iter().map(|task| run_task(args, &loaded, &sparse, threads, task));
+    let records = tasks.iter().map(|task| run_task(&loaded, &sparse, threads, args.seed, task));
     let records = records.collect::<Result<Vec<_>>>()?;
 
     let run = EvalRun {
@@ -68,7 +68,7 @@ fn check_folder(file: Option<&Path>) -> Result<()> {
 }
 
 /// Refuses tasks that need a chat template which cannot be used; tells of one that is not there.
-fn check_chat(loaded: &Loaded, tasks: &[Task]) -> Result<()> {
+pub(super) fn check_chat(loaded: &Loaded, tasks: &[Task]) -> Result<()> {
     let Some(task) = tasks.iter().find(|task| task.uses_chat()) else { return Ok(()) };
     match (&loaded.chat, &loaded.chat_problem) {
         (Some(_), _) => Ok(()),
@@ -81,11 +81,12 @@ fn check_chat(loaded: &Loaded, tasks: &[Task]) -> Result<()> {
     }
 }
 
-fn run_task(
-    args: &EvalArgs,
+/// Runs a task, dense and under every variant, with a progress bar.
+pub(super) fn run_task(
     loaded: &Loaded,
     variants: &[&dyn Variant],
     threads: usize,
+    seed: u64,
     task: &Task,
 ) -> Result<TaskRecord> {
     let progress: OnceLock<Progress> = OnceLock::new();
@@ -98,7 +99,7 @@ fn run_task(
         chat: loaded.chat.as_ref(),
         variants,
         threads,
-        seed: args.seed,
+        seed,
         progress: &show,
         stop: ui::interrupt_flag(),
     };

@@ -7,7 +7,8 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use fewron_eval::data::Dataset;
 use fewron_eval::record::{Interval, Point, SweepRun};
 use fewron_eval::sweep::{Masks, RuntimeMask, SweepConfig};
-use fewron_sparsity::{Calibration, Plan};
+use fewron_model::Pool;
+use fewron_sparsity::{Calibration, Plan, PolicyError, PolicyKind, Selection};
 use sha2::{Digest, Sha256};
 
 use crate::Outcome;
@@ -99,15 +100,52 @@ fn runtime(
         plans.push(config.ratios.iter().map(plan).collect::<Result<_, _>>()?);
         masks.push(RuntimeMask { name: policy.to_string(), plan: None });
     }
-    for path in &args.plan {
-        let masking = Masking::from_file(path, loaded, &pool)?;
-        let plan = |&ratio: &f32| masking.plan.at_ratio(config.selection, ratio);
+    for made in plans_by_policy(args, loaded, &pool)? {
+        let plan = |&ratio: &f32| made.at(config.selection, ratio);
         plans.push(config.ratios.iter().map(plan).collect::<Result<_, _>>()?);
-        let sha256 = Sha256::digest(std::fs::read(path)?);
-        let plan = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-        masks.push(RuntimeMask { name: masking.plan.policy.to_string(), plan: Some(plan) });
+        let plan = made.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        masks.push(RuntimeMask { name: made.policy.to_string(), plan: Some(plan) });
     }
     Ok((masks, plans))
+}
+
+/// Calibrated plans of one policy.
+struct MadePlans {
+    policy: PolicyKind,
+    /// With the shares of neurons off that they were made for.
+    plans: Vec<(f32, Plan)>,
+    /// Of their files.
+    hash: Sha256,
+}
+
+impl MadePlans {
+    /// The plan that was made for a ratio, as it is; else the nearest one's scores at that ratio.
+    fn at(&self, selection: Selection, ratio: f32) -> Result<Plan, PolicyError> {
+        let distance = |(made_for, _): &&(f32, Plan)| (made_for - ratio).abs();
+        let nearest = self.plans.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        match nearest {
+            Some(made) if distance(&made) < 1e-4 => Ok(made.1.clone()),
+            Some((_, plan)) => plan.at_ratio(selection, ratio),
+            None => unreachable!("a policy is there for a plan"),
+        }
+    }
+}
+
+fn plans_by_policy(args: &SweepArgs, loaded: &Loaded, pool: &Pool) -> Result<Vec<MadePlans>> {
+    let mut made: Vec<MadePlans> = Vec::new();
+    for path in &args.plan {
+        let Masking { plan, record, .. } = Masking::from_file(path, loaded, pool)?;
+        let policy = plan.policy;
+        if made.iter().all(|known| known.policy != policy) {
+            made.push(MadePlans { policy, plans: Vec::new(), hash: Sha256::new() });
+        }
+        for known in made.iter_mut().filter(|known| known.policy == policy) {
+            let made_for = record.as_ref().map_or(f32::NAN, |record| record.sparsity);
+            known.plans.push((made_for, plan.clone()));
+            known.hash.update(std::fs::read(path)?);
+        }
+    }
+    Ok(made)
 }
 
 /// All points of a run.
