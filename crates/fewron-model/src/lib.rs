@@ -23,7 +23,6 @@ mod rope;
 pub mod sampler;
 mod session;
 mod source;
-pub mod speculation;
 pub mod tokenizer;
 mod trace;
 

@@ -13,10 +13,6 @@
 //! the temperature first. With temperature 0 the choice is greedy: after the penalty, the highest
 //! logit, and the lowest id among equals. NaN counts as minus infinity everywhere.
 
-mod distribution;
-
-pub use distribution::Distribution;
-
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use thiserror::Error;
@@ -120,11 +116,6 @@ impl Sampler {
         (c.repetition_penalty == 1.0).then_some(rare.min(dropped))
     }
 
-    /// The settings.
-    pub fn config(&self) -> &SamplerConfig {
-        &self.config
-    }
-
     /// Chooses a token id, an index into `logits`; `history` holds prompt and answer so far.
     ///
     /// Returns 0 for empty logits.
@@ -137,44 +128,6 @@ impl Sampler {
         self.keep_top_k();
         self.keep_probable();
         self.draw()
-    }
-
-    /// What [`Self::sample`] draws from, after all steps: one token where the choice is greedy.
-    pub fn distribution(&mut self, logits: &[f32], history: &[u32]) -> Distribution {
-        self.load(logits);
-        self.penalize(history);
-        if self.config.temperature == 0.0 {
-            return Distribution::certain(highest(&self.candidates));
-        }
-        self.keep_top_k();
-        self.keep_probable();
-        let weights = weights(&self.candidates, self.config.temperature);
-        Distribution::new(self.candidates.iter().map(|c| c.id).zip(weights).collect())
-    }
-
-    /// A token of a distribution.
-    pub fn draw_from(&mut self, distribution: &Distribution) -> u32 {
-        match distribution.only() {
-            Some(token) => token,
-            None => distribution.at(self.unit()),
-        }
-    }
-
-    /// Judges a token that was drawn from `draft`: `None` accepts it, else the token that stands in its
-    /// place. What comes out is distributed as `wanted`: the token is accepted with min(1, p/q), and
-    /// else drawn anew from the normalised max(0, p − q), with p `wanted` and q `draft` (Leviathan et
-    /// al., arXiv 2211.17192, algorithm 1; Chen et al., arXiv 2302.01318, theorem 1).
-    pub fn judge(
-        &mut self,
-        token: u32,
-        draft: &Distribution,
-        wanted: &Distribution,
-    ) -> Option<u32> {
-        let (p, q) = (wanted.of(token), draft.of(token));
-        if p >= q || (p > 0.0 && self.unit() * q < p) {
-            return None;
-        }
-        Some(self.draw_from(&wanted.without(draft)))
     }
 
     fn load(&mut self, logits: &[f32]) {
@@ -228,15 +181,12 @@ impl Sampler {
         self.candidates.truncate(nucleus.min(probable).max(1));
     }
 
-    /// A number in [0, 1) of 53 random bits.
-    fn unit(&mut self) -> f64 {
-        (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
     fn draw(&mut self) -> u32 {
         let weights = weights(&self.candidates, self.config.temperature);
         let total: f64 = weights.iter().sum();
-        let mut left = self.unit() * total;
+        // 53 random bits make a number in [0, 1).
+        let unit = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let mut left = unit * total;
         for (candidate, weight) in self.candidates.iter().zip(&weights) {
             left -= weight;
             if left < 0.0 {

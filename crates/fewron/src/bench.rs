@@ -3,7 +3,6 @@
 pub(crate) mod bandwidth;
 mod energy;
 pub(crate) mod llama_cpp;
-mod real_text;
 pub(crate) mod record;
 pub(crate) mod runner;
 mod statistics;

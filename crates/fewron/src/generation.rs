@@ -1,13 +1,11 @@
 //! Answers, token by token: a dense prompt, then decoding with or without a mask.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use fewron_model::sampler::{Sampler, SamplerConfig};
-use fewron_model::speculation::{DraftLength, Running, Speculation};
 use fewron_model::{Logits, MaskSource, Pool, Session};
 
 use crate::cli::{EngineArgs, SamplingArgs};
@@ -49,7 +47,7 @@ fn wanted(shortlist: Option<f32>) -> Logits {
 ///
 /// Prompts and the first token of an answer are dense; the mask acts from the second token on. What
 /// a prompt shares with the cached text is not run again, so an earlier answer stays in the cache
-/// as the mask made it. A mask that only drafts leaves nothing: cache and text are the dense ones.
+/// as the mask made it.
 pub(crate) struct Generator<'a> {
     loaded: &'a Loaded,
     session: Session,
@@ -59,10 +57,6 @@ pub(crate) struct Generator<'a> {
     /// How deep logits must be exact; `None` for all of them.
     shortlist: Option<f32>,
     mask: Option<Mask<'a>>,
-    /// The mask only drafts.
-    speculation: Option<Speculation>,
-    /// Tokens that are chosen and not yet written.
-    ahead: VecDeque<u32>,
 }
 
 impl<'a> Generator<'a> {
@@ -77,22 +71,7 @@ impl<'a> Generator<'a> {
     ) -> Self {
         let session = loaded.session(pool, engine.kv_type);
         let shortlist = sampler.depth().filter(|_| !engine.exact_head);
-        Self {
-            loaded,
-            session,
-            cached: Vec::new(),
-            sampler,
-            shortlist,
-            mask,
-            speculation: None,
-            ahead: VecDeque::new(),
-        }
-    }
-
-    /// Lets the mask draft tokens, which the whole model verifies; `None` gives it the last word.
-    pub(crate) fn drafting(mut self, length: Option<DraftLength>) -> Self {
-        self.speculation = length.map(Speculation::new);
-        self
+        Self { loaded, session, cached: Vec::new(), sampler, shortlist, mask }
     }
 
     /// Answers a prompt of at least one token with up to `max_new_tokens` tokens; `write` gets the
@@ -107,7 +86,6 @@ impl<'a> Generator<'a> {
         write: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> Result<Answer> {
         let mut stats = Stats { prompt_tokens: prompt.len(), ..Stats::default() };
-        let drafted = self.speculation.as_ref().map(|speculation| *speculation.counts());
         let mut text = String::new();
         let end = match self.prefill(prompt, &mut stats)? {
             Some(first) => {
@@ -128,8 +106,6 @@ impl<'a> Generator<'a> {
             stats.sparse_bytes = active.as_ref().map(sparse);
             stats.active = active.map(|active| active.mean);
         }
-        let speculation = self.speculation.as_ref().zip(drafted);
-        stats.drafts = speculation.map(|(now, earlier)| now.counts().since(&earlier));
         Ok(Answer { text, end, stats })
     }
 
@@ -171,26 +147,12 @@ impl<'a> Generator<'a> {
         Ok(self.sampler.sample(logits, &self.cached))
     }
 
-    /// Appends a token and chooses the next one; with drafts also some of those after it, `most` in
-    /// all.
-    fn step(&mut self, token: u32, most: usize) -> Result<u32> {
-        let wanted = wanted(self.shortlist);
-        let (Some(mask), Some(speculation)) = (&mut self.mask, &mut self.speculation) else {
-            let mask = self.mask.as_mut().map(|mask| mask as &mut dyn MaskSource);
-            let logits = self.session.forward(&[token], mask, None, wanted)?;
-            self.cached.push(token);
-            return Ok(self.sampler.sample(logits, &self.cached));
-        };
-        let mut text = Running {
-            session: &mut self.session,
-            history: &mut self.cached,
-            sampler: &mut self.sampler,
-            wanted,
-            is_end: &|token| self.loaded.tokenizer.is_end(token),
-        };
-        let chosen = speculation.advance(&mut text, token, mask, most)?;
-        self.ahead.extend(&chosen[1..]);
-        Ok(chosen[0])
+    /// Appends a token and chooses the next one.
+    fn step(&mut self, token: u32) -> Result<u32> {
+        let mask = self.mask.as_mut().map(|mask| mask as &mut dyn MaskSource);
+        let logits = self.session.forward(&[token], mask, None, wanted(self.shortlist))?;
+        self.cached.push(token);
+        Ok(self.sampler.sample(logits, &self.cached))
     }
 
     fn decode(
@@ -202,7 +164,6 @@ impl<'a> Generator<'a> {
     ) -> Result<End> {
         let start = Instant::now();
         let mut decoder = self.loaded.tokenizer.decoder(true);
-        self.ahead.clear();
         let mut token = first;
         let end = loop {
             if stats.answer_tokens == max_new_tokens {
@@ -219,11 +180,10 @@ impl<'a> Generator<'a> {
             if stats.answer_tokens == max_new_tokens {
                 break End::Limit;
             }
-            token = match self.ahead.pop_front() {
-                Some(token) => token,
-                None if self.session.position() == self.loaded.context() => break End::Context,
-                None => self.step(token, max_new_tokens - stats.answer_tokens)?,
-            };
+            if self.session.position() == self.loaded.context() {
+                break End::Context;
+            }
+            token = self.step(token)?;
             stats.decoded_tokens += 1;
         };
         emit(&decoder.finish())?;

@@ -4,8 +4,6 @@ use std::fmt;
 use std::fs;
 use std::time::Duration;
 
-use fewron_model::speculation::Counts;
-
 use crate::ui::show_bytes;
 
 /// Counts and times of one answer.
@@ -29,8 +27,6 @@ pub(crate) struct Stats {
     pub(crate) dense_bytes: f64,
     /// Weight bytes that a masked token reads.
     pub(crate) sparse_bytes: Option<f64>,
-    /// Where the mask only drafted.
-    pub(crate) drafts: Option<Counts>,
 }
 
 impl fmt::Display for Stats {
@@ -43,9 +39,6 @@ impl fmt::Display for Stats {
         writeln!(f, "{}", speed(run, self.prefill))?;
         let answer = speed(self.decoded_tokens, self.decode);
         writeln!(f, "answer   {} tokens{answer}", self.answer_tokens)?;
-        if let Some(drafts) = &self.drafts {
-            writeln!(f, "drafts   {}", drafts_in_words(drafts))?;
-        }
         if let Some(active) = self.active {
             writeln!(f, "active   {:.1}% of the MLP neurons", 100.0 * active)?;
         }
@@ -59,23 +52,6 @@ impl fmt::Display for Stats {
             None => Ok(()),
         }
     }
-}
-
-/// What became of drafts.
-fn drafts_in_words(drafts: &Counts) -> String {
-    let (Some(accepted), Some(tokens)) = (drafts.acceptance(), drafts.tokens_per_verification())
-    else {
-        return "none".to_owned();
-    };
-    let alone = match drafts.chosen - drafts.verified {
-        0 => String::new(),
-        alone => format!(", {alone} tokens without a draft"),
-    };
-    format!(
-        "{} tokens, {:.1}% of them accepted; {tokens:.2} tokens per verification{alone}",
-        drafts.drafted,
-        100.0 * accepted
-    )
 }
 
 fn speed(tokens: usize, time: Duration) -> String {
@@ -139,12 +115,6 @@ mod tests {
         let start = "prompt   30 tokens (10 known), 100.0 tokens/s\nanswer   1 tokens\n\
                      weights  96.6 MB per token";
         assert!(text.starts_with(start), "{text}");
-        let drafts = Counts { chosen: 12, verifications: 4, verified: 10, drafted: 8, accepted: 6 };
-        let text = Stats { drafts: Some(drafts), ..dense.clone() }.to_string();
-        let line = "drafts   8 tokens, 75.0% of them accepted; 2.50 tokens per verification, 2 tokens \
-                    without a draft\n";
-        assert!(text.contains(line), "{text}");
-        assert_eq!(drafts_in_words(&Counts::default()), "none");
         let sparse = Stats { active: Some(0.5), sparse_bytes: Some(72.45e6), ..dense };
         let text = sparse.to_string();
         assert!(text.contains("active   50.0% of the MLP neurons\n"), "{text}");

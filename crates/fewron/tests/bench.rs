@@ -194,29 +194,6 @@ fn llama_cpp_takes_its_turns() {
 }
 
 #[test]
-fn drafts_take_part() {
-    let home = tempfile::tempdir().unwrap();
-    let model = tiny("tiny-llama");
-    let masks = ["--policy", "gate", "--sparsity", "0,.9", "--lossless", "--draft", "3"];
-    let run =
-        fewron(home.path(), &[&["bench", &model], &SMALL[..], &masks, &["--json", "-"]].concat());
-    assert_eq!((run.code, said(&run).as_str()), (0, LEFT_OUT));
-    let bench: Value = serde_json::from_str(&run.stdout).unwrap();
-    let results = bench["results"].as_array().unwrap();
-    let names: Vec<&str> = results.iter().map(|result| result["name"].as_str().unwrap()).collect();
-    let expected = ["dense", "gate@0", "lossless:gate@0", "gate@0.9", "lossless:gate@0.9"];
-    assert_eq!(names, expected);
-    assert_eq!(results[1].get("acceptance"), None);
-    let all = &results[2];
-    assert_eq!((&all["acceptance"], &all["tokens_per_verification"]), (&json!(1.0), &json!(4.0)));
-    assert_eq!(all["verified_fraction"], 1.0);
-    // Four tokens cost three drafts and one dense run, of whole models both.
-    assert_eq!(all["bytes_per_token"], results[0]["bytes_per_token"]);
-    assert!((results[4]["active_fraction"].as_f64().unwrap() - 0.1).abs() < 1e-9);
-    results.iter().flat_map(|result| result["decode"].as_array().unwrap()).for_each(assert_speed);
-}
-
-#[test]
 fn words_name_everyone() {
     let home = tempfile::tempdir().unwrap();
     let one = ["--prefill", "0", "--kv", "3", "--decode", "2", "--random", "0.8"];
@@ -250,7 +227,6 @@ fn what_cannot_be_measured() {
     let short = ["--prefill", "0", "--kv", "0"];
     let missing = ["--vs-llama-cpp", "--python", "no/python"];
     assert!(line(&[&short[..], &missing].concat()).starts_with(no_python));
-    assert!(line(&["--lossless"]).contains("--lossless needs a mask that drafts"));
     assert!(line(&["--sparsity", "0.5"]).contains("--sparsity needs a policy"));
     assert!(line(&["--policy", "dense"]).contains("the dense model is always measured"));
     assert!(line(&["--json", "-", "--markdown", "-"]).contains("cannot both go to stdout"));

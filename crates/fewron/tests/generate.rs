@@ -60,47 +60,6 @@ fn a_policy_that_keeps_everything_changes_nothing() {
     }
 }
 
-/// Masks that only draft do not show, however bad they are, up to the end of the context.
-#[test]
-fn lossless_answers_are_the_dense_ones() {
-    let home = tempfile::tempdir().unwrap();
-    for model in MODELS {
-        let long = ["generate", &tiny(model), "--raw", "-p", "a b", "-n", "1000"];
-        let dense = fewron(home.path(), &long);
-        let masks = [("gate", "0.5"), ("gate", "0.95"), ("magnitude", "0.9"), ("prompt", "0.6")];
-        for (policy, sparsity) in masks {
-            for draft in [&[][..], &["--draft", "1"], &["--draft", "4"]] {
-                let mask = ["--policy", policy, "--sparsity", sparsity, "--lossless"];
-                let run = fewron(home.path(), &[&long[..], &mask, draft].concat());
-                assert_eq!(
-                    (run.code, &run.stdout, &run.stderr),
-                    (0, &dense.stdout, &dense.stderr),
-                    "{model} {policy}@{sparsity} {draft:?}"
-                );
-            }
-        }
-        let penalty = ["--repetition-penalty", "1.3"];
-        let gate = ["--policy", "gate", "--lossless", "--draft", "3"];
-        let short = text(home.path(), model, &penalty);
-        assert_eq!(text(home.path(), model, &[&penalty[..], &gate].concat()), short);
-    }
-}
-
-#[test]
-fn lossless_stats_tell_what_became_of_drafts() {
-    let home = tempfile::tempdir().unwrap();
-    let mask = ["--policy", "gate", "--sparsity", "0", "--lossless", "--draft", "3", "--stats"];
-    let run = generate(home.path(), "tiny-llama", &mask);
-    let expected = "drafts   17 tokens, 100.0% of them accepted; 3.83 tokens per verification\n";
-    assert!(run.stderr.contains(expected), "{}", run.stderr);
-    let draw = |seed: &str| {
-        let more = ["--temperature", "1", "--seed", seed, "--policy", "gate", "--lossless"];
-        text(home.path(), "tiny-llama", &more)
-    };
-    assert_eq!(draw("1"), draw("1"));
-    assert_ne!(draw("1"), draw("2"));
-}
-
 #[test]
 fn stats_tell_what_was_active_and_read() {
     let home = tempfile::tempdir().unwrap();
@@ -174,11 +133,6 @@ fn refuses_what_cannot_be() {
     let top_p = "error: --top-p must be above 0 and at most 1, got 0\n";
     assert_eq!(error(&["--top-p", "0"]), top_p);
     assert!(error(&["--temperature", "-1"]).contains("`-1` is not a number of 0 or more"));
-    assert_eq!(
-        error(&["--lossless"]),
-        "error: --lossless needs a mask that drafts: add --plan auto, or --policy gate\n"
-    );
-    assert!(error(&["--draft", "3"]).contains("--lossless"));
     let run = fewron(home.path(), &["generate", &tiny("tiny-llama"), "--raw", "-p", ""]);
     assert_eq!(run.stderr, "error: the prompt is empty; give the model some text\n");
     let run = fewron(home.path(), &["generate", &tiny("tiny-llama"), "--prompt-file", "no.txt"]);

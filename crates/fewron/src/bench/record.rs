@@ -1,7 +1,6 @@
 //! The results of a bench: the JSON contract.
 
 use fewron_eval::record::ModelRecord;
-use fewron_model::speculation::Counts;
 use serde::Serialize;
 
 use super::bandwidth::Bandwidth;
@@ -51,32 +50,9 @@ pub(crate) struct VariantRecord {
     pub(crate) peak_rss_bytes: Option<u64>,
     /// Share of MLP neurons that ran.
     pub(crate) active_fraction: f64,
-    /// Where the mask only drafted.
-    #[serde(flatten)]
-    pub(crate) drafts: Option<DraftsRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) prefill: Option<Speed>,
     pub(crate) decode: Vec<Speed>,
-}
-
-/// What became of drafted tokens, over everything that was decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct DraftsRecord {
-    /// Share of the drafted tokens that stayed.
-    pub(crate) acceptance: Option<f64>,
-    pub(crate) tokens_per_verification: Option<f64>,
-    /// Share of the tokens that came out of a verification; the others were decoded alone.
-    pub(crate) verified_fraction: f64,
-}
-
-impl From<Counts> for DraftsRecord {
-    fn from(counts: Counts) -> Self {
-        Self {
-            acceptance: counts.acceptance(),
-            tokens_per_verification: counts.tokens_per_verification(),
-            verified_fraction: counts.verified as f64 / counts.chosen.max(1) as f64,
-        }
-    }
 }
 
 /// Results of llama.cpp on the same file.
@@ -191,8 +167,8 @@ impl Measured {
         &self,
         index: usize,
         name: &str,
-        (active_fraction, bytes_per_token): (f64, f64),
-        drafts: Option<Counts>,
+        active_fraction: f64,
+        bytes_per_token: f64,
     ) -> VariantRecord {
         let (prefill, decode) = self.speeds(Contestant::Own(index), bytes_per_token);
         VariantRecord {
@@ -202,7 +178,6 @@ impl Measured {
             bytes_per_token: bytes_per_token.round() as u64,
             peak_rss_bytes: self.peak_rss_bytes,
             active_fraction,
-            drafts: drafts.map(DraftsRecord::from),
             prefill,
             decode,
         }
@@ -254,10 +229,10 @@ mod tests {
             bandwidth: Bandwidth { bytes_s: 1e9, buffer_bytes: 1 },
             ..Measured::default()
         };
-        let dense = measured.variant(0, "dense", (1.0, 4e6), None);
+        let dense = measured.variant(0, "dense", 1.0, 4e6);
         assert_eq!((dense.prefill_tok_s, dense.decode_tok_s), (Some(2.0), Some(100.0)));
         assert_eq!(dense.prefill.unwrap().fraction_of_floor, None);
-        let sparse = measured.variant(1, "random-0.5", (0.5, 2e6), None);
+        let sparse = measured.variant(1, "random-0.5", 0.5, 2e6);
         assert!(sparse.prefill.is_none() && sparse.prefill_tok_s.is_none());
         let ratios = |at: usize| (sparse.decode[at].ratio_to_dense, sparse.decode[at].kv_length);
         assert_eq!((ratios(0), ratios(1)), ((Some(1.5), Some(0)), (Some(2.0), Some(512))));

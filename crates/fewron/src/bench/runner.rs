@@ -5,16 +5,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
-use fewron_model::sampler::{Sampler, SamplerConfig};
-use fewron_model::speculation::Running;
+use anyhow::{Result, bail};
 use fewron_model::{Logits, Pool, Session};
 
 use super::energy::EnergyMeter;
 use super::llama_cpp::LlamaCpp;
-use super::real_text::real_text;
 use super::token;
-use super::variant::{Lossless, Variant, VariantMask};
+use super::variant::Variant;
 use crate::cli::EngineArgs;
 use crate::loaded::Loaded;
 use crate::stats::{page_faults, resident_bytes};
@@ -108,8 +105,6 @@ pub(crate) struct Runner<'a> {
     wanted: Logits,
     /// Tokens from the start of the session's cache that ran dense.
     dense: usize,
-    /// What the model writes itself, where there are drafts: the text of everybody's decoding.
-    real: Vec<u32>,
     pub(crate) variants: Vec<Variant<'a>>,
     pub(crate) llama_cpp: Option<LlamaCpp>,
     meter: Option<EnergyMeter>,
@@ -127,7 +122,7 @@ impl<'a> Runner<'a> {
         let session = loaded.session(pool, engine.kv_type);
         let wanted = if engine.exact_head { Logits::Last } else { Logits::Shortlist(0.0) };
         let meter = EnergyMeter::find();
-        Self { loaded, session, wanted, dense: 0, real: Vec::new(), variants, llama_cpp, meter }
+        Self { loaded, session, wanted, dense: 0, variants, llama_cpp, meter }
     }
 
     /// How many measurements a phase makes, the untimed ones included.
@@ -146,7 +141,6 @@ impl<'a> Runner<'a> {
         repetitions: usize,
         step: &mut dyn FnMut(),
     ) -> Result<Vec<Series>> {
-        self.write_text(phase)?;
         let contestants = self.contestants(phase);
         let mut series: Vec<Series> = contestants.iter().copied().map(Series::new).collect();
         for &contestant in &contestants {
@@ -162,17 +156,6 @@ impl<'a> Runner<'a> {
             }
         }
         Ok(series)
-    }
-
-    /// Writes the text of a phase of decoding if somebody drafts.
-    fn write_text(&mut self, phase: Phase) -> Result<()> {
-        let drafts = self.variants.iter().any(|variant| variant.drafts().is_some());
-        self.real.clear();
-        if let (Phase::Decode { kv_length, tokens }, true) = (phase, drafts) {
-            self.real = real_text(self.loaded, &mut self.session, kv_length, tokens + 1)?;
-            self.dense = 0;
-        }
-        Ok(())
     }
 
     /// Prompts run dense whatever the mask, so only the dense model reads one.
@@ -224,20 +207,15 @@ impl<'a> Runner<'a> {
     fn decode(&mut self, variant: usize, tokens: usize) -> Result<Sample> {
         let text = self.text(self.dense..self.dense + tokens);
         let prompt = match self.dense {
-            0 | 1 => (0..SHORTEST_PROMPT).map(|at| token(at, self.vocab())).collect(),
+            0 | 1 => self.text(0..SHORTEST_PROMPT),
             dense => self.text(0..dense),
         };
         let variant = &mut self.variants[variant];
         variant.read_prompt(&mut self.session, &prompt, self.dense)?;
-        let (session, meter, wanted) = (&mut self.session, self.meter.as_ref(), self.wanted);
-        if let VariantMask::Lossless(lossless) = &mut variant.mask {
-            let (known, rest) = self.real.split_at(self.dense);
-            return Sample::of(meter, || draft(lossless, session, wanted, known, &rest[..=tokens]));
-        }
-        Sample::of(meter, || {
+        Sample::of(self.meter.as_ref(), || {
             for (at, token) in text.chunks(1).enumerate() {
                 ui::check_interrupt()?;
-                session.forward(token, variant.mask(at), None, wanted)?;
+                self.session.forward(token, variant.mask(at), None, self.wanted)?;
             }
             Ok(())
         })
@@ -257,47 +235,10 @@ impl<'a> Runner<'a> {
         Ok(Sample { seconds, resident_bytes: None, faults: None, ..sample })
     }
 
-    fn vocab(&self) -> usize {
-        self.loaded.model.config().vocab
-    }
-
     fn text(&self, positions: Range<usize>) -> Vec<u32> {
-        if !self.real.is_empty() {
-            return self.real[positions].to_vec();
-        }
-        let vocab = self.vocab();
+        let vocab = self.loaded.model.config().vocab;
         positions.map(|position| token(position, vocab)).collect()
     }
-}
-
-/// Writes `text`, whose first token is chosen, behind the `known` tokens, and checks that the drafts do not
-/// show.
-fn draft(
-    lossless: &mut Lossless,
-    session: &mut Session,
-    wanted: Logits,
-    known: &[u32],
-    text: &[u32],
-) -> Result<()> {
-    let mut sampler = Sampler::new(SamplerConfig::default())?;
-    let mut history = known.to_vec();
-    let mut written = 1;
-    while written < text.len() {
-        ui::check_interrupt()?;
-        let mut running = Running {
-            session: &mut *session,
-            history: &mut history,
-            sampler: &mut sampler,
-            wanted,
-            is_end: &|_| false,
-        };
-        let (token, left) = (text[written - 1], text.len() - written);
-        let chosen = lossless.speculation.advance(&mut running, token, &mut lossless.mask, left)?;
-        let expected = &text[written..written + chosen.len()];
-        ensure!(chosen == expected, "drafts changed the dense text; please report it");
-        written += chosen.len();
-    }
-    Ok(())
 }
 
 /// One measurement.

@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use super::record::{BenchRun, DraftsRecord, Speed};
+use super::record::{BenchRun, Speed};
 use crate::ui::show_bytes;
 
 /// A column: its title, and what it says of a line, if anything.
@@ -14,12 +14,11 @@ struct Line<'a> {
     speed: &'a Speed,
     bytes_per_token: Option<u64>,
     active_fraction: Option<f64>,
-    drafts: Option<DraftsRecord>,
     /// Whether memory for weights is limited.
     budget: bool,
 }
 
-const COLUMNS: [Column; 15] = [
+const COLUMNS: [Column; 13] = [
     ("", |line| Some(line.name.to_owned())),
     ("run", |line| Some(phase(line.speed))),
     ("tokens/s", |line| {
@@ -34,8 +33,6 @@ const COLUMNS: [Column; 15] = [
     ("vs llama.cpp", |line| times(line.speed.ratio_to_llama_cpp)),
     ("active", |line| line.active_fraction.map(percent)),
     ("per token", |line| line.bytes_per_token.map(|bytes| show_bytes(bytes as f64))),
-    ("accepted", |line| line.drafts?.acceptance.map(percent)),
-    ("per check", |line| line.drafts?.tokens_per_verification.map(|n| format!("{n:.2}"))),
     ("of floor", |line| line.speed.fraction_of_floor.map(percent)),
     ("J/token", |line| line.speed.joules_per_token.map(|joules| format!("{joules:.3}"))),
     ("resident", |line| {
@@ -100,7 +97,6 @@ fn lines(run: &BenchRun) -> Vec<Line<'_>> {
             speed,
             bytes_per_token: speed.kv_length.map(|_| result.bytes_per_token),
             active_fraction: speed.kv_length.map(|_| result.active_fraction),
-            drafts: result.drafts,
             budget: run.resident_budget_bytes.is_some(),
         }));
     }
@@ -111,7 +107,6 @@ fn lines(run: &BenchRun) -> Vec<Line<'_>> {
             speed,
             bytes_per_token: None,
             active_fraction: None,
-            drafts: None,
             budget: false,
         }));
     }

@@ -1,6 +1,5 @@
 //! What is measured: the dense model, and masks over it.
 
-use fewron_model::speculation::{Counts, DraftLength, Speculation};
 use fewron_model::{Choice, Logits, MaskSource, Model, ModelError, Session};
 use fewron_sparsity::selection::kept_count;
 use fewron_sparsity::{Kept, Replay};
@@ -17,25 +16,17 @@ const MOST_MASKS: usize = 64;
 /// A way to decode, and its name.
 pub(crate) struct Variant<'a> {
     pub(crate) name: String,
-    pub(crate) mask: VariantMask<'a>,
+    mask: VariantMask<'a>,
 }
 
 /// Who says which neurons run.
-pub(crate) enum VariantMask<'a> {
+enum VariantMask<'a> {
     /// All of them run.
     Dense,
     /// They are known beforehand.
     Random(RandomMasks),
     /// The run-time policy.
     Policy(Mask<'a>),
-    /// The policy drafts, the whole model verifies.
-    Lossless(Box<Lossless<'a>>),
-}
-
-/// A policy that drafts.
-pub(crate) struct Lossless<'a> {
-    pub(crate) mask: Mask<'a>,
-    pub(crate) speculation: Speculation,
 }
 
 impl<'a> Variant<'a> {
@@ -56,13 +47,6 @@ impl<'a> Variant<'a> {
         Self { name: masking.label.clone(), mask: VariantMask::Policy(masking.mask()) }
     }
 
-    /// A plan, or a policy at a ratio, whose drafts the whole model verifies.
-    pub(crate) fn lossless(masking: &'a Masking, length: DraftLength) -> Self {
-        let (mask, speculation) = (masking.mask(), Speculation::new(length));
-        let lossless = Box::new(Lossless { mask, speculation });
-        Self { name: format!("lossless:{}", masking.label), mask: VariantMask::Lossless(lossless) }
-    }
-
     /// Lets a policy that chooses by its prompt read one, and leaves the session with what it had: the first
     /// `dense` tokens of `text`.
     ///
@@ -74,25 +58,14 @@ impl<'a> Variant<'a> {
         text: &[u32],
         dense: usize,
     ) -> Result<(), ModelError> {
-        let mask = match &mut self.mask {
-            VariantMask::Policy(mask) => mask,
-            VariantMask::Lossless(lossless) => &mut lossless.mask,
-            VariantMask::Dense | VariantMask::Random(_) => return Ok(()),
-        };
-        if mask.reads_prompts() {
+        if let VariantMask::Policy(mask) = &mut self.mask
+            && mask.reads_prompts()
+        {
             session.truncate(0);
             mask.read_prompt(session, text, Logits::None)?;
             session.truncate(dense);
         }
         Ok(())
-    }
-
-    /// What became of the drafts, if there are any.
-    pub(crate) fn drafts(&self) -> Option<Counts> {
-        match &self.mask {
-            VariantMask::Lossless(lossless) => Some(*lossless.speculation.counts()),
-            _ => None,
-        }
     }
 
     /// The mask of a token that is decoded, counted from 0.
@@ -104,41 +77,25 @@ impl<'a> Variant<'a> {
                 Some(masks)
             }
             VariantMask::Policy(mask) => Some(mask),
-            VariantMask::Lossless(lossless) => Some(&mut lossless.mask),
         }
     }
 
     /// The share of MLP neurons that ran since the last call, and the weight bytes that a token then
-    /// reads; `spared` of them lie in the head and are not read for a token alone.
-    pub(crate) fn take_cost(&mut self, loaded: &Loaded, spared: f64) -> (f64, f64) {
+    /// reads, the whole head among them.
+    pub(crate) fn take_cost(&mut self, loaded: &Loaded) -> (f64, f64) {
         let bytes = loaded.model.bytes_per_token();
-        let whole = bytes.total() as f64;
-        let total = whole - spared;
+        let total = bytes.total() as f64;
         match &mut self.mask {
             VariantMask::Dense => (1.0, total),
             VariantMask::Random(masks) => {
                 (masks.active, total - bytes.mlp as f64 * (1.0 - masks.active))
             }
             VariantMask::Policy(mask) => match mask.take_active() {
-                Some(active) => (active.mean, mask.bytes_per_token(loaded, &active) - spared),
+                Some(active) => (active.mean, mask.bytes_per_token(loaded, &active)),
                 None => (1.0, total),
             },
-            VariantMask::Lossless(lossless) => {
-                let Lossless { mask, speculation } = &mut **lossless;
-                let Some(active) = mask.take_active() else { return (1.0, total) };
-                let draft = mask.bytes_per_token(loaded, &active) - spared;
-                (active.mean, bytes_of_a_token(speculation.counts(), draft, total, whole))
-            }
         }
     }
-}
-
-/// Weight bytes of a token that stays: its share of the drafts, of the tokens that ran alone and of the
-/// batches, each of which reads the weights once.
-fn bytes_of_a_token(counts: &Counts, draft: f64, alone: f64, batch: f64) -> f64 {
-    let alone = (counts.chosen - counts.verified) as f64 * alone;
-    let batches = counts.verifications as f64 * batch;
-    (counts.drafted as f64 * draft + alone + batches) / counts.chosen.max(1) as f64
 }
 
 /// Random neurons of each layer and token, drawn beforehand so that choosing costs nothing.
@@ -176,14 +133,6 @@ impl MaskSource for RandomMasks {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn drafts_cost_bytes_too() {
-        // Two dense tokens, and four batches with two drafts each that left ten tokens.
-        let counts = Counts { chosen: 12, verifications: 4, verified: 10, drafted: 8, accepted: 6 };
-        let bytes = bytes_of_a_token(&counts, 3.0, 6.0, 7.0);
-        assert_eq!(bytes, (8.0 * 3.0 + 2.0 * 6.0 + 4.0 * 7.0) / 12.0);
-    }
 
     fn kept(masks: &mut RandomMasks, layer: usize, token: usize) -> Vec<u32> {
         let mut kept = Vec::new();

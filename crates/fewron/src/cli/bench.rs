@@ -6,20 +6,18 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::model::ModelArgs;
-use super::text::{EngineArgs, LosslessArgs, MaskArgs};
+use super::text::{EngineArgs, MaskArgs};
 use super::values::{Policy, parse_ratio};
 
 pub(super) const BENCH_EXAMPLES: &str = "\
 Examples:
   fewron bench smollm2 --random .5,.8
   fewron bench smollm2 --policy gate --sparsity .5,.8 --kv 0,512,4096 -t 2
-  fewron bench smollm2 --plan auto --lossless --kv 128
   fewron bench smollm2 --vs-llama-cpp --python venv/bin/python --json bench.json
   fewron bench smollm2 --prefill 0 --random .8 --json - | jq '.results[].decode_tok_s'
 
 Everything runs once untimed, then the repetitions of all variants alternate: compare the ratios of
-one run, not the speeds of two. With --lossless everybody decodes the dense model's own answer, and
-masks are measured by their drafts too, as lossless:NAME. --vs-llama-cpp drives the llama-cpp-python of a Python installation
+one run, not the speeds of two. --vs-llama-cpp drives the llama-cpp-python of a Python installation
 on the same file (`pip install llama-cpp-python` builds it from source).";
 
 #[derive(Debug, Args)]
@@ -45,8 +43,6 @@ pub(crate) struct BenchArgs {
         allow_negative_numbers = true, help_heading = "Sparsity"
     )]
     pub(crate) random: Vec<f32>,
-    #[command(flatten)]
-    pub(crate) lossless: LosslessArgs,
     /// Tokens in the KV cache before decoding starts
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "0,512")]
     pub(crate) kv: Vec<usize>,
@@ -94,7 +90,6 @@ impl BenchArgs {
             self.sparsity.is_empty() || !self.policy.is_empty(),
             "--sparsity needs a policy: add --policy gate, or write --random for known masks"
         );
-        self.lossless.check(!self.policy.is_empty() || !self.plan.is_empty())?;
         let stdout = Some(Path::new("-"));
         anyhow::ensure!(
             self.json.as_deref() != stdout || self.markdown.as_deref() != stdout,

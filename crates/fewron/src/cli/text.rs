@@ -1,10 +1,8 @@
 //! Arguments of the commands that write or read text: generate, chat, score.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use fewron_model::speculation::DraftLength;
 
 use super::model::ModelArgs;
 use super::values::{KvType, Policy, parse_non_negative, parse_positive, parse_ratio};
@@ -13,8 +11,7 @@ pub(super) const GENERATE_EXAMPLES: &str = "\
 Examples:
   fewron generate smollm2 -p \"Why is the sky blue?\" -n 64
   fewron generate smollm2 -p \"Once upon a time\" --raw --temperature 0.8 --top-p 0.9
-  fewron generate smollm2 --prompt-file question.txt --policy gate --sparsity 0.5 --stats
-  fewron generate smollm2 -p \"Why is the sky blue?\" --plan auto --lossless --stats";
+  fewron generate smollm2 --prompt-file question.txt --policy gate --sparsity 0.5 --stats";
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
@@ -40,8 +37,6 @@ pub(crate) struct GenerateArgs {
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) mask: MaskArgs,
-    #[command(flatten)]
-    pub(crate) lossless: LosslessArgs,
 }
 
 #[derive(Debug, Args)]
@@ -120,11 +115,6 @@ impl MaskArgs {
         }
     }
 
-    /// Whether there is a mask.
-    pub(crate) fn is_masked(&self) -> bool {
-        self.plan.is_some() || !matches!(self.policy, Policy::Dense)
-    }
-
     /// The plan file, if one is given.
     pub(crate) fn plans(&self) -> Vec<&Path> {
         self.plan.iter().map(PathBuf::as_path).collect()
@@ -138,34 +128,6 @@ impl MaskArgs {
                 "--sparsity {ratio} needs a policy: add --policy gate or --policy magnitude"
             );
         }
-        Ok(())
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LosslessArgs {
-    /// Let the mask only draft: the whole model verifies its tokens in small batches, so that the answer
-    /// is the dense one (drawn tokens: has the dense distribution)
-    #[arg(long, help_heading = "Sparsity")]
-    pub(crate) lossless: bool,
-    /// Tokens of a draft (default: as many as pay)
-    #[arg(long, value_name = "K", requires = "lossless", help_heading = "Sparsity")]
-    pub(crate) draft: Option<NonZeroUsize>,
-}
-
-impl LosslessArgs {
-    /// How long drafts are; `None` where the mask has the last word.
-    pub(crate) fn length(&self) -> Option<DraftLength> {
-        let fixed = |draft: NonZeroUsize| DraftLength::Fixed(draft.get());
-        self.lossless.then(|| self.draft.map_or(DraftLength::Adaptive, fixed))
-    }
-
-    /// Refuses drafts without a mask.
-    pub(crate) fn check(&self, masked: bool) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            masked || !self.lossless,
-            "--lossless needs a mask that drafts: add --plan auto, or --policy gate"
-        );
         Ok(())
     }
 }
@@ -196,8 +158,6 @@ pub(crate) struct ChatArgs {
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) mask: MaskArgs,
-    #[command(flatten)]
-    pub(crate) lossless: LosslessArgs,
 }
 
 pub(super) const SCORE_EXAMPLES: &str = "\

@@ -103,11 +103,7 @@ fn maskings(args: &BenchArgs, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Vec<M
 fn variants<'a>(args: &BenchArgs, maskings: &'a [Masking], loaded: &Loaded) -> Vec<Variant<'a>> {
     let random = |&ratio: &f32| Variant::random(&loaded.model, ratio, args.decode.get(), args.seed);
     let mut variants = vec![Variant::dense()];
-    let masked = maskings.iter().flat_map(|masking| {
-        let length = args.lossless.length();
-        [Some(Variant::masking(masking)), length.map(|length| Variant::lossless(masking, length))]
-    });
-    for variant in args.random.iter().map(random).chain(masked.flatten()) {
+    for variant in args.random.iter().map(random).chain(maskings.iter().map(Variant::masking)) {
         if variants.iter().all(|known| known.name != variant.name) {
             variants.push(variant);
         }
@@ -130,8 +126,8 @@ fn measure(
         measured.llama_cpp(&llama_cpp.about, dense_bytes, llama_cpp.peak_memory_bytes())
     });
     let results = runner.variants.iter_mut().enumerate().map(|(index, variant)| {
-        let cost = variant.take_cost(loaded, spared);
-        measured.variant(index, &variant.name, cost, variant.drafts())
+        let (active, bytes) = variant.take_cost(loaded);
+        measured.variant(index, &variant.name, active, bytes - spared)
     });
     Ok(BenchRun {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -27,14 +27,12 @@ Ctrl-C stops an answer.";
 
 pub(crate) fn run(args: &ChatArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.mask.check()?;
-    args.lossless.check(args.mask.is_masked())?;
     let sampler = sampler(&args.sampling)?;
     let loaded = Loaded::for_plans(&args.model, &args.mask.plans())?;
     let pool = loaded::pool(threads);
     let masking = Masking::new(&args.mask, &loaded, &pool)?;
     let mask = masking.as_ref().map(Masking::mask);
-    let generator = Generator::new(&loaded, &pool, sampler, &args.engine, mask)
-        .drafting(args.lossless.length());
+    let generator = Generator::new(&loaded, &pool, sampler, &args.engine, mask);
     let conversation = Conversation::new(args.system.clone());
     let mut chat = Chat { args, loaded: &loaded, generator, conversation, last: None };
     if stdin().is_terminal() {

@@ -16,7 +16,6 @@ use crate::ui::{self, Interrupted};
 
 pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.mask.check()?;
-    args.lossless.check(args.mask.is_masked())?;
     let sampler = sampler(&args.sampling)?;
     let question = question(&args.prompt)?;
     let loaded = Loaded::for_plans(&args.model, &args.mask.plans())?;
@@ -24,8 +23,7 @@ pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<
     let pool = loaded::pool(threads);
     let masking = Masking::new(&args.mask, &loaded, &pool)?;
     let mask = masking.as_ref().map(Masking::mask);
-    let mut generator = Generator::new(&loaded, &pool, sampler, &args.engine, mask)
-        .drafting(args.lossless.length());
+    let mut generator = Generator::new(&loaded, &pool, sampler, &args.engine, mask);
 
     let mut out = stdout();
     let answer = generator.answer(&prompt, args.max_new_tokens, &mut |piece| {
