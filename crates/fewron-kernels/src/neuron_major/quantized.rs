@@ -334,7 +334,10 @@ fn sparse_bits<A: Arch, const BITS: usize>(
     let mut totals = [[0.0f32; TILE]; TILES_AT_ONCE];
     let totals = &mut totals[..tiles.len()];
     let bytes = tiles.start * tile_bytes(BITS)..tiles.end * tile_bytes(BITS);
-    for &neuron in active.iter().take(GROUP / 2) {
+    // Scattered rows are asked for nearer to their use: what lies between them is fetched too, and pushes
+    // them out again.
+    let distance = if 2 * active.len() > w.neurons { GROUP / 2 } else { GROUP / 4 };
+    for &neuron in active.iter().take(distance) {
         prefetch(&q.row(neuron as usize)[bytes.clone()]);
     }
     let mut rest = 0;
@@ -348,7 +351,7 @@ fn sparse_bits<A: Arch, const BITS: usize>(
             factors[count] = o.q[neuron];
             count += 1;
             rest += 1;
-            if let Some(&ahead) = active.get(rest + GROUP / 2) {
+            if let Some(&ahead) = active.get(rest + distance) {
                 prefetch(&q.row(ahead as usize)[bytes.clone()]);
             }
         }
