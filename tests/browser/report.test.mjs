@@ -25,7 +25,8 @@ const views = [
 ];
 
 const text = (page, selector) => page.locator(selector).allTextContents();
-const seriesLabels = (page) => page.evaluate(() => data.series.map((one) => one.label));
+const shownBy = (page, legend) => page.locator(`${legend} [data-toggle]`).evaluateAll((all) => all.map((button) => button.dataset.toggle));
+const drawnBy = (chart) => chart.locator("g.series").evaluateAll((all) => all.map((g) => g.dataset.series));
 
 // Whether two screenshots of the same element differ at all.
 const differs = async (locator, act) => {
@@ -57,13 +58,25 @@ for (const view of views) {
     });
 
     it("draws every series in every chart", async () => {
-      const labels = await seriesLabels(page);
-      const charts = page.locator("svg.chart[data-quantity]:visible");
+      const labels = await shownBy(page, "#curves");
+      const charts = page.locator("#curves svg.chart[data-quantity]:visible");
       assert.equal(await charts.count(), 3);
       for (const chart of await charts.all()) {
-        const drawn = await chart.locator("g.series").evaluateAll((all) => all.map((g) => g.dataset.series));
-        assert.deepEqual(drawn.sort(), [...labels].sort());
+        assert.deepEqual((await drawnBy(chart)).sort(), [...labels].sort());
       }
+    });
+
+    it("draws both protocols beside each other", async (test) => {
+      const labels = await shownBy(page, "#oracle-gap");
+      if (!labels.length) return test.skip("a report of one run");
+      const chart = page.locator("#oracle-gap svg.chart:visible");
+      assert.deepEqual((await drawnBy(chart)).sort(), [...labels].sort());
+      for (const protocol of ["oracle", "runtime"]) assert.ok(labels.some((label) => label.endsWith(protocol)));
+      await chart.scrollIntoViewIfNeeded();
+      const box = await chart.boundingBox();
+      await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+      assert.match(await page.locator("#tip").textContent(), / · (oracle|runtime)/);
+      await page.mouse.move(2, 2);
     });
 
     it("names its charts for those who do not see them", async () => {
@@ -82,7 +95,7 @@ for (const view of views) {
     });
 
     it("reads the curves under the pointer", async () => {
-      const chart = page.locator("svg.chart[data-quantity=agreement]:visible");
+      const chart = page.locator("#curves svg.chart[data-quantity=agreement]:visible");
       await chart.scrollIntoViewIfNeeded();
       const box = await chart.boundingBox();
       await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
@@ -136,9 +149,9 @@ describe("controls", () => {
   });
 
   it("hides and shows a series", async () => {
-    const button = page.locator("[data-toggle]").first();
+    const button = page.locator("#curves [data-toggle]").first();
     const label = await button.getAttribute("data-toggle");
-    const drawn = () => page.locator("svg.chart[data-quantity]:visible g.series:visible").evaluateAll((all, name) => all.filter((g) => g.dataset.series === name).length, label);
+    const drawn = () => page.locator("#curves svg.chart[data-quantity]:visible g.series:visible").evaluateAll((all, name) => all.filter((g) => g.dataset.series === name).length, label);
     assert.equal(await drawn(), 3);
     await button.click();
     assert.equal(await drawn(), 0);
@@ -169,7 +182,7 @@ describe("controls", () => {
   });
 
   it("works from the keyboard", async () => {
-    await page.locator("svg.chart[data-quantity=agreement]:visible").focus();
+    await page.locator("#curves svg.chart[data-quantity=agreement]:visible").focus();
     await page.keyboard.press("ArrowLeft");
     const first = await page.locator("#tip strong").textContent();
     await page.keyboard.press("ArrowLeft");
@@ -191,7 +204,7 @@ describe("without scripts", () => {
   it("still tells the story", async () => {
     const { page, context, errors } = await open(browser, url, { ...views[2], javaScriptEnabled: false });
     assert.ok(await page.locator("h1").isVisible());
-    assert.ok(await page.locator("svg.chart[data-quantity=agreement] g.series:visible").first().isVisible());
+    assert.ok(await page.locator("#curves svg.chart[data-quantity=agreement] g.series:visible").first().isVisible());
     assert.ok(await page.locator("#points tbody tr").first().isVisible());
     await context.close();
     assert.deepEqual(errors, []);

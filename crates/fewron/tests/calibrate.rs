@@ -99,7 +99,50 @@ fn without_text_the_model_writes_its_own() {
     assert_eq!(own["calibration"]["data"], "self");
     assert_eq!(own, again);
     assert_ne!(own["calibration"]["sha256"], other["calibration"]["sha256"]);
-    assert_eq!(record(&["--data", &mixed])["calibration"]["data"], "self+builtin+questions");
+    assert_eq!(record(&["--data", &mixed])["calibration"]["data"], "self+builtin+questions.jsonl");
+}
+
+#[test]
+fn sweeps_use_plans_at_their_ratios_and_stand_beside_an_oracle() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let plans = [".3", ".7"].map(|sparsity| {
+        let plan = home.path().join(sparsity);
+        let run = calibrate(home.path(), &plan, &["--data", "builtin", "--sparsity", sparsity]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        plan.to_str().unwrap().to_owned()
+    });
+    let sweep = |out: &str, more: &[&str]| -> Value {
+        let questions = ["sweep", "tiny-llama", "--limit", "2", "--max-new-tokens", "6", "--out"];
+        let out = path(out);
+        let run =
+            fewron(home.path(), &[&questions[..], &[out.as_str(), "--json", "-"], more].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        serde_json::from_str(&run.stdout).unwrap()
+    };
+    let both = plans.join(",");
+    let runtime = ["--protocol", "runtime", "--ratios", ".3,.5,.7", "--plan"];
+    let points =
+        |plan: &str, out: &str| sweep(out, &[&runtime[..], &[plan]].concat())["points"].clone();
+    let (joined, low, high) =
+        (points(&both, "both"), points(&plans[0], "low"), points(&plans[1], "high"));
+    // Each plan at its own ratio, and one curve of both.
+    assert_eq!((&joined[0], &joined[2]), (&low[0], &high[2]));
+    assert_ne!(joined[2]["kl"], low[2]["kl"]);
+    assert_eq!(joined.as_array().unwrap().len(), 3);
+
+    sweep("oracle", &["--metrics", "cor-gxo", "--ratios", ".5"]);
+    let report = |run: &str, beside: &str| {
+        let arguments = ["report", &path(run), "--beside", &path(beside), "-o", &path("gap.html")];
+        fewron(home.path(), &arguments)
+    };
+    let run = report("oracle", "both");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let page = fs::read_to_string(path("gap.html")).unwrap();
+    assert!(page.contains("cor-gxo · oracle") && page.contains("gate · runtime"));
+    let run = report("both", "low");
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("an oracle and a runtime sweep"), "{}", run.stderr);
 }
 
 #[test]
