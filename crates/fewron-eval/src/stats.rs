@@ -88,6 +88,46 @@ pub fn standard_error(values: &[f64], weights: &[f64]) -> Option<f64> {
     (values.len() > 1).then(|| (squares * n / (n - 1.0)).sqrt() / total)
 }
 
+/// Two-sided p of the exact sign test: how likely at least so uneven a split of `plus + minus` fair coins
+/// is; 1 where there are none. On pairs of right and wrong answers it is McNemar's exact test.
+pub fn sign_test(plus: usize, minus: usize) -> f64 {
+    let n = plus + minus;
+    // ln C(n, k) − n·ln 2, by k.
+    let mut term = -(n as f64) * std::f64::consts::LN_2;
+    let mut tail = 0.0;
+    for k in 0..=plus.min(minus) {
+        tail += term.exp();
+        term += ((n - k) as f64).ln() - ((k + 1) as f64).ln();
+    }
+    (2.0 * tail).min(1.0)
+}
+
+/// Ratio of the medians of `a` and `b`, measured apart, with its 95% percentile interval over seeded
+/// bootstrap draws of both. `None` where either is empty or the median of `b` is 0.
+pub fn bootstrap_ratio_of_medians(
+    a: &[f64],
+    b: &[f64],
+    resamples: usize,
+    seed: u64,
+) -> Option<Interval> {
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        quantile(&values, 0.5)
+    };
+    let ratio = |a: Vec<f64>, b: Vec<f64>| {
+        Some(median(a)? / median(b)?).filter(|ratio: &f64| ratio.is_finite())
+    };
+    let mean = ratio(a.to_vec(), b.to_vec())?;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut draw = |values: &[f64]| -> Vec<f64> {
+        (0..values.len()).map(|_| values[rng.random_range(0..values.len())]).collect()
+    };
+    let mut ratios: Vec<f64> = (0..resamples).filter_map(|_| ratio(draw(a), draw(b))).collect();
+    ratios.sort_by(f64::total_cmp);
+    let low = quantile(&ratios, 0.025).unwrap_or(mean);
+    Some(Interval { mean, low, high: quantile(&ratios, 0.975).unwrap_or(mean) })
+}
+
 fn ratio_of_sums(terms: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
     let (sum, weight) = terms.fold((0.0, 0.0), |(s, w), (v, u)| (s + v, w + u));
     (weight > 0.0).then(|| sum / weight)
@@ -166,6 +206,33 @@ mod tests {
         assert_eq!((none.mean, none.low, none.high), (0.0, 0.0, 0.0));
         assert_eq!(bootstrap_change(&[1.0], &[0.0], &[1.0], &same, 10, 1), None);
         assert_eq!(bootstrap_change(&[], &[], &[], &same, 10, 1), None);
+    }
+
+    /// Exact values, from sums of binomial coefficients.
+    #[test]
+    fn sign_tests_are_exact() {
+        for (plus, minus, p) in [
+            (0, 0, 1.0),
+            (5, 5, 1.0),
+            (1, 9, 0.021_484_375),
+            (0, 6, 0.031_25),
+            (20, 40, 0.013_489_29),
+        ] {
+            assert!((sign_test(plus, minus) - p).abs() < 1e-6, "{plus} {minus}");
+            assert_eq!(sign_test(plus, minus), sign_test(minus, plus));
+        }
+        assert!(sign_test(5_000, 5_200) > 0.04);
+    }
+
+    #[test]
+    fn ratios_of_medians() {
+        let ratio = |a: &[f64], b: &[f64]| bootstrap_ratio_of_medians(a, b, 300, 1);
+        let half = ratio(&[5.0, 5.1, 4.9, 5.0], &[10.0, 10.1, 9.9, 10.0]).unwrap();
+        assert!(half.mean == 0.5 && half.low > 0.45 && half.high < 0.55, "{half:?}");
+        let noisy = ratio(&[8.0, 12.0, 10.0], &[9.0, 13.0, 11.0]).unwrap();
+        assert!(noisy.low < 1.0 && noisy.high > 1.0);
+        assert_eq!(ratio(&[], &[1.0]), None);
+        assert_eq!(ratio(&[1.0], &[0.0]), None);
     }
 
     #[test]

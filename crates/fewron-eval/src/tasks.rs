@@ -6,6 +6,7 @@
 //! generation the whole prompt (design §3).
 
 mod aggregate;
+mod compare;
 mod definition;
 mod engine;
 mod error;
@@ -18,6 +19,7 @@ mod run;
 mod sample;
 mod variant;
 
+pub use compare::{ChangedSample, CompareError, MetricComparison, Side, TaskComparison, compare};
 pub use definition::{Definition, builtin_tasks};
 pub use error::TaskError;
 pub use record::{EvalRun, MetricResult, Outcome, Record, SampleRecord, TaskRecord, VariantResult};

@@ -439,7 +439,6 @@ impl Pass<'_> {
         let extra = &mut self.scratch.extra;
         extra.masked.clear();
         extra.compensation.clear();
-        extra.joined = None;
         let single = self.positions.len() == 1;
         let choice = if single { self.neuron_choice(layer, 0) } else { Choice::Dense };
         let map = self.masks.as_mut().filter(|_| choice != Choice::Dense);
@@ -683,10 +682,10 @@ impl Pass<'_> {
         let (isa, pool, hidden) = (self.model.isa(), self.pool, self.model.config().hidden);
         let s = &mut *self.scratch;
         let Extra { compensation, joined, scratch, .. } = &mut s.extra;
-        if let Some(map) = joined {
+        if let Some(map) = joined.take() {
             s.out.resize(len, 0.0);
             compensation.resize(len, 0.0);
-            let reduced = scratch.second_input(isa, pool, map);
+            let reduced = scratch.second_input(isa, pool, &map);
             let products = [
                 (&down.weights, &s.input, &mut s.out[..]),
                 (map.second(), reduced, &mut compensation[..]),

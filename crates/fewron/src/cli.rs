@@ -3,6 +3,7 @@
 mod bench;
 mod calibrate;
 mod eval;
+mod gate;
 mod model;
 mod quantize;
 mod recommend;
@@ -18,6 +19,7 @@ use clap_complete::Shell;
 pub(crate) use bench::BenchArgs;
 pub(crate) use calibrate::{CalibrateArgs, LossMetric};
 pub(crate) use eval::EvalArgs;
+pub(crate) use gate::{CheckArgs, CompareArgs};
 pub(crate) use model::ModelArgs;
 pub(crate) use quantize::{ConvertArgs, QuantizeArgs, WriteArgs};
 pub(crate) use recommend::RecommendArgs;
@@ -82,6 +84,12 @@ pub(crate) enum Command {
     /// Evaluate a model on tasks, dense and sparse side by side
     #[command(after_help = eval::EVAL_EXAMPLES)]
     Eval(EvalArgs),
+    /// Hold two variants of evaluations against each other, sample by sample
+    #[command(after_help = gate::COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
+    /// Fail where quality or speed is lost against a baseline, beyond chance
+    #[command(after_help = gate::CHECK_EXAMPLES)]
+    Check(CheckArgs),
     /// Save attribution scores per sample, token, layer and neuron
     #[command(after_help = study::ATTRIBUTE_EXAMPLES)]
     Attribute(AttributeArgs),

@@ -4,6 +4,8 @@ mod attribute;
 mod bench;
 mod calibrate;
 mod chat;
+mod check;
+mod compare;
 mod completions;
 mod convert;
 mod demo;
@@ -35,6 +37,8 @@ pub(crate) fn run(cli: &Cli) -> Result<Option<Outcome>> {
         Command::Score(args) => score::run(args, threads),
         Command::Sweep(args) => sweep::run(args, threads),
         Command::Eval(args) => eval::run(args, threads),
+        Command::Compare(args) => compare::run(args),
+        Command::Check(args) => check::run(args),
         Command::Attribute(args) => attribute::run(args, threads),
         Command::Bench(args) => bench::run(args, threads),
         Command::Recommend(args) => recommend::run(args, threads),

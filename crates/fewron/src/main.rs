@@ -33,7 +33,6 @@ pub(crate) enum Outcome {
     /// All is well.
     Done,
     /// A check or gate said no.
-    #[allow(dead_code, reason = "no command has a gate yet")]
     GateFailed,
 }
 

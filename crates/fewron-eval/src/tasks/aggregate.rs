@@ -6,7 +6,7 @@ use crate::stats::{DEFAULT_RESAMPLES, bootstrap_change, bootstrap_mean, standard
 
 /// A metric of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Metric {
+pub(super) enum Metric {
     Perplexity,
     Kl,
     Agreement,
@@ -26,6 +26,24 @@ fn metrics(definition: &Definition) -> Vec<Metric> {
 }
 
 impl Metric {
+    /// All of them.
+    const ALL: [Self; 9] = [
+        Self::Perplexity,
+        Self::Kl,
+        Self::Agreement,
+        Self::Choice(ChoiceMetric::Acc),
+        Self::Choice(ChoiceMetric::AccNorm),
+        Self::Choice(ChoiceMetric::Mc2),
+        Self::Generate(GenerateMetric::Bleu),
+        Self::Generate(GenerateMetric::BleuDense),
+        Self::Generate(GenerateMetric::ExactMatch),
+    ];
+
+    /// The metric of a name in records.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.name() == name)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Perplexity => "perplexity",
@@ -41,7 +59,7 @@ impl Metric {
     }
 
     /// The sample's mean and its weight; `None` for what only a comparison with the dense model has.
-    fn term(self, outcome: &Outcome) -> Option<(f64, f64)> {
+    pub(super) fn term(self, outcome: &Outcome) -> Option<(f64, f64)> {
         let share = |truth: bool| Some((f64::from(u8::from(truth)), 1.0));
         match (self, outcome) {
             (Self::Choice(ChoiceMetric::Acc), Outcome::Choice { correct, .. }) => share(*correct),
@@ -72,7 +90,7 @@ impl Metric {
     }
 
     /// The metric's value from the weighted mean of the samples.
-    fn value(self, mean: f64) -> f64 {
+    pub(super) fn value(self, mean: f64) -> f64 {
         if self == Self::Perplexity { mean.exp() } else { mean }
     }
 }

@@ -1,0 +1,205 @@
+//! Two variants on the same samples: what changed, and whether it is more than chance.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::aggregate::Metric;
+use super::record::{EvalRun, Outcome, SampleRecord, TaskRecord};
+use crate::record::Interval;
+use crate::stats::{DEFAULT_RESAMPLES, bootstrap_change, sign_test};
+
+/// A variant of an evaluation.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// The evaluation.
+    pub run: &'a EvalRun,
+    /// Name of the variant.
+    pub variant: &'a str,
+}
+
+/// Two variants on one task.
+#[derive(Clone, Debug, Serialize)]
+pub struct TaskComparison {
+    /// Name of the task.
+    pub task: String,
+    /// Samples that both have.
+    pub samples: usize,
+    /// The task's metrics, the headline first.
+    pub metrics: Vec<MetricComparison>,
+    /// Samples with another answer, in the file's order.
+    pub changed: Vec<ChangedSample>,
+}
+
+/// Two variants by one metric.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MetricComparison {
+    /// Name of the metric.
+    pub metric: String,
+    /// The first variant's value over the samples that both have.
+    pub a: f64,
+    /// The second variant's.
+    pub b: f64,
+    /// (b − a) / a in paired draws of samples; absent where a is 0.
+    pub change: Option<Interval>,
+    /// Samples on which the second variant is better.
+    pub better: usize,
+    /// Samples on which it is worse.
+    pub worse: usize,
+    /// Two-sided p of the exact sign test over `better` and `worse`: for right and wrong answers
+    /// McNemar's exact test.
+    pub p: f64,
+}
+
+impl MetricComparison {
+    /// How much of the first variant's quality the second one loses, as a share; negative where it gains.
+    pub fn loss(&self) -> Option<Interval> {
+        let change = self.change?;
+        let turned = Interval { mean: -change.mean, low: -change.high, high: -change.low };
+        Some(if lower_is_better(&self.metric) { change } else { turned })
+    }
+}
+
+fn lower_is_better(metric: &str) -> bool {
+    matches!(metric, "perplexity" | "kl")
+}
+
+/// A sample with another answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChangedSample {
+    /// The sample.
+    pub id: String,
+    /// The first variant's answer.
+    pub a: String,
+    /// The second variant's.
+    pub b: String,
+    /// Characters that both answers begin with; absent for choices.
+    pub common: Option<usize>,
+}
+
+/// Why two variants cannot be compared.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum CompareError {
+    #[error("there is no variant {name:?}; there are {known}")]
+    NoVariant { name: String, known: String },
+    #[error("the two runs have no task in common")]
+    NoTask,
+    #[error("the task {task} has other data in the two runs: {a} and {b}")]
+    OtherData { task: String, a: String, b: String },
+    #[error("the two runs have no sample of the task {task} in common")]
+    NoSample { task: String },
+}
+
+/// Compares two variants on the tasks that both runs have; `seed` is that of the intervals.
+///
+/// # Errors
+/// See [`CompareError`].
+pub fn compare(a: Side, b: Side, seed: u64) -> Result<Vec<TaskComparison>, CompareError> {
+    for side in [a, b] {
+        if !side.run.variants.iter().any(|variant| variant == side.variant) {
+            let (name, known) = (side.variant.to_owned(), side.run.variants.join(", "));
+            return Err(CompareError::NoVariant { name, known });
+        }
+    }
+    let pair = |task: &TaskRecord| {
+        let other = b.run.tasks.iter().find(|other| other.task == task.task)?;
+        Some(compare_task((task, a.variant), (other, b.variant), seed))
+    };
+    let tasks = a.run.tasks.iter().filter_map(pair).collect::<Result<Vec<_>, _>>()?;
+    if tasks.is_empty() { Err(CompareError::NoTask) } else { Ok(tasks) }
+}
+
+fn compare_task(
+    a: (&TaskRecord, &str),
+    b: (&TaskRecord, &str),
+    seed: u64,
+) -> Result<TaskComparison, CompareError> {
+    let task = a.0.task.clone();
+    if a.0.data.sha256 != b.0.data.sha256 {
+        let (a, b) = (a.0.data.name.clone(), b.0.data.name.clone());
+        return Err(CompareError::OtherData { task, a, b });
+    }
+    let others: HashMap<&str, &SampleRecord> =
+        b.0.samples.iter().map(|sample| (sample.id.as_str(), sample)).collect();
+    let pairs: Vec<(&str, &Outcome, &Outcome)> =
+        a.0.samples
+            .iter()
+            .filter_map(|sample| {
+                let other = others.get(sample.id.as_str())?;
+                Some((sample.id.as_str(), outcome(sample, a.1)?, outcome(other, b.1)?))
+            })
+            .collect();
+    if pairs.is_empty() {
+        return Err(CompareError::NoSample { task });
+    }
+    let names = |(task, variant): (&TaskRecord, &str)| -> Vec<String> {
+        let results = task.results.iter().filter(|result| result.variant == variant);
+        results.flat_map(|result| &result.metrics).map(|m| m.metric.clone()).collect()
+    };
+    let known = names(b);
+    let shared = names(a).into_iter().filter(|name| known.contains(name));
+    let metrics = shared.filter_map(|name| compare_metric(&name, &pairs, seed)).collect();
+    let changed = pairs.iter().filter_map(|&(id, a, b)| changed(id, a, b)).collect();
+    Ok(TaskComparison { task, samples: pairs.len(), metrics, changed })
+}
+
+fn outcome<'a>(sample: &'a SampleRecord, variant: &str) -> Option<&'a Outcome> {
+    let record = sample.variants.iter().find(|record| record.variant == variant)?;
+    Some(&record.outcome)
+}
+
+fn compare_metric(
+    name: &str,
+    pairs: &[(&str, &Outcome, &Outcome)],
+    seed: u64,
+) -> Option<MetricComparison> {
+    let metric = Metric::named(name)?;
+    let (mut a, mut b, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+    for (_, one, other) in pairs {
+        let (value, weight) = metric.term(one)?;
+        a.push(value);
+        b.push(metric.term(other)?.0);
+        weights.push(weight);
+    }
+    let mean = |values: &[f64]| {
+        let sum: f64 = values.iter().zip(&weights).map(|(value, weight)| value * weight).sum();
+        metric.value(sum / weights.iter().sum::<f64>())
+    };
+    let sign = if lower_is_better(name) { -1.0 } else { 1.0 };
+    let differences = || a.iter().zip(&b).map(|(a, b)| sign * (b - a));
+    let better = differences().filter(|&difference| difference > 0.0).count();
+    let worse = differences().filter(|&difference| difference < 0.0).count();
+    let value = |mean| metric.value(mean);
+    Some(MetricComparison {
+        metric: name.to_owned(),
+        a: mean(&a),
+        b: mean(&b),
+        change: bootstrap_change(&b, &a, &weights, &value, DEFAULT_RESAMPLES, seed),
+        better,
+        worse,
+        p: sign_test(better, worse),
+    })
+}
+
+/// The sample, if its answer is another one.
+fn changed(id: &str, a: &Outcome, b: &Outcome) -> Option<ChangedSample> {
+    let (a, b, common) = match (a, b) {
+        (
+            Outcome::Choice { prediction: a, correct: a_right, .. },
+            Outcome::Choice { prediction: b, correct: b_right, .. },
+        ) if a != b => {
+            let words = |choice: usize, right: bool| {
+                format!("choice {}, {}", choice + 1, if right { "right" } else { "wrong" })
+            };
+            (words(*a, *a_right), words(*b, *b_right), None)
+        }
+        (Outcome::Text { text: a, .. }, Outcome::Text { text: b, .. }) if a != b => {
+            let common = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+            (a.clone(), b.clone(), Some(common))
+        }
+        _ => return None,
+    };
+    Some(ChangedSample { id: id.to_owned(), a, b, common })
+}
