@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use fewron_model::sampler::{Sampler, SamplerConfig};
@@ -107,6 +107,29 @@ impl<'a> Generator<'a> {
             stats.active = active.map(|active| active.mean);
         }
         Ok(Answer { text, end, stats })
+    }
+
+    /// Runs the last tokens of the answer once more, dense, as many as `most` and as were decoded masked:
+    /// how many, and their time. `None` without a mask or such tokens.
+    ///
+    /// # Errors
+    /// As [`Session::forward`].
+    pub(crate) fn time_dense(
+        &mut self,
+        stats: &Stats,
+        most: usize,
+    ) -> Result<Option<(usize, Duration)>> {
+        let count = most.min(stats.decoded_tokens);
+        if self.mask.is_none() || count == 0 {
+            return Ok(None);
+        }
+        let first = self.cached.len() - count;
+        self.session.truncate(first);
+        let start = Instant::now();
+        for token in &self.cached[first..] {
+            self.session.forward(&[*token], None, None, wanted(self.shortlist))?;
+        }
+        Ok(Some((count, start.elapsed())))
     }
 
     /// Runs what the cache does not have of the prompt, dense; the answer's first token, or `None`

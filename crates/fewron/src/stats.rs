@@ -21,6 +21,8 @@ pub(crate) struct Stats {
     pub(crate) decoded_tokens: usize,
     /// Time for these.
     pub(crate) decode: Duration,
+    /// Some of the tokens once more without the mask, and their time.
+    pub(crate) dense: Option<(usize, Duration)>,
     /// Share of MLP neurons that ran at masked tokens.
     pub(crate) active: Option<f64>,
     /// Weight bytes that a dense token reads.
@@ -38,7 +40,11 @@ impl fmt::Display for Stats {
         }
         writeln!(f, "{}", speed(run, self.prefill))?;
         let answer = speed(self.decoded_tokens, self.decode);
-        writeln!(f, "answer   {} tokens{answer}", self.answer_tokens)?;
+        write!(f, "answer   {} tokens{answer}", self.answer_tokens)?;
+        if let Some((tokens, time)) = self.dense {
+            write!(f, "; {:.1} tokens/s dense", tokens as f64 / time.as_secs_f64())?;
+        }
+        writeln!(f)?;
         if let Some(active) = self.active {
             writeln!(f, "active   {:.1}% of the MLP neurons", 100.0 * active)?;
         }

@@ -67,6 +67,7 @@ fn stats_tell_what_was_active_and_read() {
     let stats: Vec<&str> = run.stderr.lines().collect();
     assert!(stats[0].starts_with("prompt   ") && stats[0].ends_with(" tokens/s"), "{stats:?}");
     assert!(stats[1].starts_with("answer   24 tokens, "), "{stats:?}");
+    assert!(stats[1].ends_with(" tokens/s dense"), "{stats:?}");
     assert_eq!(stats[2], "active   50.0% of the MLP neurons");
     // 138 kB of 270 kB are MLP; half of two thirds of that is 46 kB.
     assert_eq!(stats[3], "weights  269.6 kB per token dense, 223.5 kB sparse (17.1% less)");

@@ -14,6 +14,9 @@ use crate::mask::Masking;
 use crate::plan_words;
 use crate::ui::{self, Interrupted};
 
+/// Tokens that `--stats` runs once more without the mask.
+const TIMED_DENSE: usize = 32;
+
 pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.mask.check()?;
     let sampler = sampler(&args.sampling)?;
@@ -26,7 +29,7 @@ pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<
     let mut generator = Generator::new(&loaded, &pool, sampler, &args.engine, mask);
 
     let mut out = stdout();
-    let answer = generator.answer(&prompt, args.max_new_tokens, &mut |piece| {
+    let mut answer = generator.answer(&prompt, args.max_new_tokens, &mut |piece| {
         out.write_all(piece.as_bytes())?;
         out.flush()
     })?;
@@ -35,6 +38,9 @@ pub(crate) fn run(args: &GenerateArgs, threads: Option<NonZeroUsize>) -> Result<
         ui::note(&format!("the context of {} tokens is full", loaded.context()));
     }
     if args.stats {
+        if answer.end != End::Interrupted {
+            answer.stats.dense = generator.time_dense(&answer.stats, TIMED_DENSE)?;
+        }
         if let Some(record) = masking.as_ref().and_then(|masking| masking.record.as_ref()) {
             ui::note(&format!("plan     {}", plan_words::one_line(record)));
         }
