@@ -5,7 +5,7 @@ mod energy;
 pub(crate) mod llama_cpp;
 pub(crate) mod record;
 pub(crate) mod runner;
-mod statistics;
+pub(crate) mod statistics;
 pub(crate) mod table;
 pub(crate) mod variant;
 

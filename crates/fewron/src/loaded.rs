@@ -42,8 +42,13 @@ pub(crate) struct Loaded {
 
 /// Kernel threads: as many as asked for, else as many as this process may use.
 pub(crate) fn pool(threads: Option<NonZeroUsize>) -> Arc<Pool> {
+    Arc::new(Pool::new(thread_count(threads)))
+}
+
+/// The threads that are asked for, or as many as the process may use.
+pub(crate) fn thread_count(threads: Option<NonZeroUsize>) -> usize {
     let threads = threads.or_else(|| thread::available_parallelism().ok());
-    Arc::new(Pool::new(threads.map_or(1, NonZeroUsize::get)))
+    threads.map_or(1, NonZeroUsize::get)
 }
 
 impl Loaded {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use cache::Home;
-pub(crate) use hash::write_whole;
+pub(crate) use hash::{hex, write_whole};
 pub(crate) use registry::{DEFAULT_MODEL, Entry, Place, REGISTRY};
 pub(crate) use source_tree::{has_model, path as source_path};
 

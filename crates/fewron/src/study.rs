@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
-use std::{env, fs, thread};
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 use fewron_eval::data::Dataset;
@@ -13,7 +13,7 @@ use fewron_eval::sweep::{Prompt, Sweep, SweepConfig, SweepError, Text};
 use fewron_sparsity::Plan;
 use sha2::{Digest, Sha256};
 
-use crate::loaded::Loaded;
+use crate::loaded::{Loaded, thread_count};
 use crate::store::{Home, write_whole};
 use crate::ui::{self, Interrupted, Progress, Unit};
 
@@ -100,8 +100,7 @@ impl Study<'_> {
                 remove(old)?;
             }
         }
-        let threads = self.threads.or_else(|| thread::available_parallelism().ok());
-        let threads = threads.map_or(1, NonZeroUsize::get);
+        let threads = thread_count(self.threads);
         let max_new_tokens = self.config.max_new_tokens;
         let prompts = prompts(self.loaded, self.data, self.config.raw, max_new_tokens)?;
         let steps = (prompts.len() * self.config.points()) as u64;

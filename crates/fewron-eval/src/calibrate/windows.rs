@@ -1,8 +1,8 @@
 //! Calibration text in windows: what plans are made from, and what is held out.
 
 use crate::data::{CALIBRATION_TEXT, DataError};
+use crate::hash::{sha256, sha256_of};
 use fewron_model::tokenizer::{Specials, Tokenizer};
-use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
 use thiserror::Error;
@@ -91,14 +91,14 @@ impl Part {
         let (name, text) = read(file)?;
         let ids = tokenizer.encode(&text, Specials::Plain);
         let windows = cut(&ids, tokenizer, context, tokens);
-        Ok(Self { name, sha256: sha256([text.as_bytes()]), windows, tokens: ids.len() })
+        Ok(Self { name, sha256: sha256(text.as_bytes()), windows, tokens: ids.len() })
     }
 
     /// What a model wrote: windows of what it was given, which is dense, and what it wrote then; see
     /// [`super::answer`] and [`super::write_on`].
     pub fn of_written(name: String, windows: Vec<Window>) -> Self {
         let bytes = windows.iter().flat_map(|window| &window.tokens).map(|id| id.to_le_bytes());
-        let sha256 = sha256(bytes);
+        let sha256 = sha256_of(bytes);
         let tokens = windows.iter().map(|window| window.tokens.len()).sum();
         let windows = windows.into_iter().filter(|window| window.sparse() > 1).collect();
         Self { name, sha256, windows, tokens }
@@ -132,7 +132,7 @@ impl Windows {
         let name = names.join("+");
         let sha256 = match parts.as_slice() {
             [part] => part.sha256.clone(),
-            parts => sha256(parts.iter().map(|part| &part.sha256)),
+            parts => sha256_of(parts.iter().map(|part| &part.sha256)),
         };
         let tokens = parts.iter().map(|part| part.tokens).sum();
         let windows: Vec<Window> = parts.into_iter().flat_map(|part| part.windows).collect();
@@ -154,13 +154,6 @@ impl Windows {
     pub fn tokens(&self) -> usize {
         self.calibration.iter().map(|window| window.tokens.len()).sum()
     }
-}
-
-/// SHA-256 of bytes that follow each other, in hexadecimal.
-fn sha256(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
-    let mut hash = Sha256::new();
-    parts.into_iter().for_each(|part| hash.update(part));
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The name and text of a file, or of the built-in text.

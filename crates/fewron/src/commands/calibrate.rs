@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use fewron_eval::calibrate::{
@@ -245,8 +244,7 @@ impl<'a> TaskLoss<'a> {
         let Some(task) = &args.task else { return Ok(None) };
         let task = Task::load(&task.task, &task.file, args.limit.map(NonZeroUsize::get))?;
         check_chat(loaded, std::slice::from_ref(&task))?;
-        let threads = threads.or_else(|| thread::available_parallelism().ok());
-        let threads = threads.map_or(1, NonZeroUsize::get);
+        let threads = loaded::thread_count(threads);
         Ok(Some(Self { task, loaded, threads, seed: args.seed }))
     }
 

@@ -8,11 +8,11 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use fewron_eval::record::Interval;
 use fewron_eval::stats::{DEFAULT_RESAMPLES, bootstrap_ratio_of_medians};
-use fewron_eval::tasks::{Side, compare};
+use fewron_eval::tasks::{EvalRun, Side, compare};
 use serde::{Deserialize, Serialize};
 
-use super::compare::read_eval;
 use crate::Outcome;
+use crate::bench::statistics::median;
 use crate::cli::CheckArgs;
 
 /// One thing that was held against the baseline.
@@ -56,10 +56,9 @@ impl Verdict {
 }
 
 pub(crate) fn run(args: &CheckArgs) -> Result<Outcome> {
-    let (run, baseline) = (Kind::of(&args.run)?, Kind::of(&args.baseline)?);
-    let checks = match (run, baseline) {
-        (Kind::Eval, Kind::Eval) => quality(args)?,
-        (Kind::Bench, Kind::Bench) => speed(args)?,
+    let checks = match (Record::read(&args.run)?, Record::read(&args.baseline)?) {
+        (Record::Eval(run), Record::Eval(baseline)) => quality(args, &run, &baseline)?,
+        (Record::Bench(run), Record::Bench(baseline)) => speed(args, &run, &baseline),
         _ => anyhow::bail!(
             "one file is of `fewron eval` and the other of `fewron bench`; give two of a kind"
         ),
@@ -74,36 +73,35 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Outcome> {
     Ok(if failed { Outcome::GateFailed } else { Outcome::Done })
 }
 
-/// What a file is a record of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Eval,
-    Bench,
+/// What a file holds.
+enum Record {
+    Eval(Box<EvalRun>),
+    Bench(Bench),
 }
 
-impl Kind {
-    fn of(path: &Path) -> Result<Self> {
+impl Record {
+    fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-        let record: serde_json::Value =
+        let value: serde_json::Value =
             serde_json::from_str(&text).with_context(|| format!("{shown} is no JSON"))?;
-        match (record.get("tasks"), record.get("results")) {
-            (Some(_), _) => Ok(Self::Eval),
-            (_, Some(_)) => Ok(Self::Bench),
-            _ => anyhow::bail!(
-                "{shown} is no record of `fewron eval --json` or `fewron bench --json`"
-            ),
-        }
+        let record = if value.get("tasks").is_some() {
+            serde_json::from_value(value).map(|run| Self::Eval(Box::new(run)))
+        } else {
+            serde_json::from_value(value).map(Self::Bench)
+        };
+        record.with_context(|| {
+            format!("{shown} is no record of `fewron eval --json` or `fewron bench --json`")
+        })
     }
 }
 
 /// Every metric of every variant, but for KL: a share of a number near 0 says nothing.
-fn quality(args: &CheckArgs) -> Result<Vec<Check>> {
-    let (run, baseline) = (read_eval(&args.run)?, read_eval(&args.baseline)?);
+fn quality(args: &CheckArgs, run: &EvalRun, baseline: &EvalRun) -> Result<Vec<Check>> {
     let both = |variant: &&String| baseline.variants.contains(variant);
     let mut checks = Vec::new();
     for variant in run.variants.iter().filter(both) {
-        let (a, b) = (Side { run: &baseline, variant }, Side { run: &run, variant });
+        let (a, b) = (Side { run: baseline, variant }, Side { run, variant });
         for task in compare(a, b, args.seed)? {
             for metric in task.metrics.iter().filter(|metric| metric.metric != "kl") {
                 let Some(loss) = metric.loss() else { continue };
@@ -144,6 +142,12 @@ struct Speed {
     tok_s: Vec<f64>,
 }
 
+impl Speeds {
+    fn phases(&self) -> impl Iterator<Item = &Speed> {
+        self.prefill.iter().chain(&self.decode)
+    }
+}
+
 impl Speed {
     fn what(&self) -> String {
         match self.kv_length {
@@ -154,46 +158,30 @@ impl Speed {
 }
 
 /// Every phase of every variant.
-fn speed(args: &CheckArgs) -> Result<Vec<Check>> {
-    let read = |path: &Path| -> Result<Bench> {
-        let shown = path.display();
-        serde_json::from_str(&fs::read_to_string(path)?)
-            .with_context(|| format!("{shown} is no record of `fewron bench --json`"))
-    };
-    let (run, baseline) = (read(&args.run)?, read(&args.baseline)?);
+fn speed(args: &CheckArgs, run: &Bench, baseline: &Bench) -> Vec<Check> {
     let mut checks = Vec::new();
     for now in &run.results {
         let Some(then) = baseline.results.iter().find(|then| then.name == now.name) else {
             continue;
         };
-        let phases = |of: &Speeds| -> Vec<(String, Vec<f64>)> {
-            of.prefill.iter().chain(&of.decode).map(|s| (s.what(), s.tok_s.clone())).collect()
-        };
-        let known = phases(then);
-        for (what, speeds) in phases(now) {
-            let Some((_, before)) = known.iter().find(|(known, _)| *known == what) else {
-                continue;
-            };
-            let ratio = bootstrap_ratio_of_medians(&speeds, before, DEFAULT_RESAMPLES, args.seed);
-            let Some(ratio) = ratio else { continue };
+        for phase in now.phases() {
+            let what = phase.what();
+            let Some(before) = then.phases().find(|before| before.what() == what) else { continue };
+            let (now_s, before_s) = (&phase.tok_s, &before.tok_s);
+            let ratio = bootstrap_ratio_of_medians(now_s, before_s, DEFAULT_RESAMPLES, args.seed);
+            let medians = median(now_s).zip(median(before_s));
+            let Some((ratio, (value, baseline))) = ratio.zip(medians) else { continue };
             let loss =
                 Interval { mean: 1.0 - ratio.mean, low: 1.0 - ratio.high, high: 1.0 - ratio.low };
             checks.push(Check {
                 what,
                 variant: now.name.clone(),
-                baseline: median(before),
-                value: median(&speeds),
+                baseline,
+                value,
                 loss,
                 verdict: Verdict::of(&loss, args.max_slowdown),
             });
         }
     }
-    Ok(checks)
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-    (low + high) / 2.0
+    checks
 }

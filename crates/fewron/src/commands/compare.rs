@@ -45,7 +45,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Outcome> {
 ///
 /// # Errors
 /// When the file cannot be read or is no such record.
-pub(super) fn read_eval(path: &Path) -> Result<EvalRun> {
+fn read_eval(path: &Path) -> Result<EvalRun> {
     let shown = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
     serde_json::from_str(&text).with_context(|| {

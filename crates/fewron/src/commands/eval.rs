@@ -6,7 +6,6 @@ mod variants;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::thread;
 use std::time::SystemTime;
 
 use anyhow::{Result, bail};
@@ -30,8 +29,7 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     let pool = loaded::pool(threads);
     let sparse = variants::variants(&args.masks(), &loaded, &pool)?;
     let sparse: Vec<&dyn Variant> = sparse.iter().map(|variant| variant as &dyn Variant).collect();
-    let threads = threads.or_else(|| thread::available_parallelism().ok());
-    let threads = threads.map_or(1, NonZeroUsize::get);
+    let threads = loaded::thread_count(threads);
     let records = tasks.iter().map(|task| run_task(&loaded, &sparse, threads, args.seed, task));
     let records = records.collect::<Result<Vec<_>>>()?;
 

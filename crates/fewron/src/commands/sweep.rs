@@ -15,6 +15,7 @@ use crate::Outcome;
 use crate::cli::{Policy, Protocol, SweepArgs};
 use crate::loaded::{self, Loaded};
 use crate::mask::Masking;
+use crate::store::hex;
 use crate::study::{Study, write_json};
 use crate::ui;
 
@@ -103,7 +104,7 @@ fn runtime(
     for made in plans_by_policy(args, loaded, &pool)? {
         let plan = |&ratio: &f32| made.at(config.selection, ratio);
         plans.push(config.ratios.iter().map(plan).collect::<Result<_, _>>()?);
-        let plan = made.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let plan = hex(&made.hash.finalize());
         masks.push(RuntimeMask { name: made.policy.to_string(), plan: Some(plan) });
     }
     Ok((masks, plans))
