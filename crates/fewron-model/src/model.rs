@@ -100,9 +100,9 @@ pub struct BytesPerToken {
     pub head: usize,
 }
 
-/// Bytes of a layer's matrices.
+/// A number for each of a layer's matrices: their bytes, or their weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct LayerBytes {
+pub struct PerMatrix {
     /// Query projection.
     pub query: usize,
     /// Key and value projections.
@@ -117,7 +117,7 @@ pub struct LayerBytes {
     pub down: usize,
 }
 
-impl LayerBytes {
+impl PerMatrix {
     /// All of them.
     pub fn total(&self) -> usize {
         self.query + self.key_value + self.output + self.mlp()
@@ -314,9 +314,9 @@ impl Model {
     }
 
     /// Bytes of a layer's matrices, as the file stores them.
-    pub fn layer_bytes(&self, layer: usize) -> LayerBytes {
+    pub fn layer_bytes(&self, layer: usize) -> PerMatrix {
         let l = &self.layers[layer];
-        LayerBytes {
+        PerMatrix {
             query: l.q_proj.len_bytes(),
             key_value: l.k_proj.len_bytes() + l.v_proj.len_bytes(),
             output: l.o_proj.bytes,
@@ -324,6 +324,33 @@ impl Model {
             up: l.mlp.up_proj.len_bytes(),
             down: l.mlp.down_proj.bytes,
         }
+    }
+
+    /// Weights of a layer's matrices. Each is one multiply-add of a token.
+    pub fn layer_weights(&self, layer: usize) -> PerMatrix {
+        let config = &self.config;
+        let (heads, kv_heads) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let neurons = config.hidden * config.intermediate;
+        PerMatrix {
+            query: config.hidden * heads,
+            key_value: 2 * config.hidden * kv_heads,
+            output: config.hidden * heads,
+            gate: self.layers[layer].mlp.gate_proj.as_ref().map_or(0, |_| neurons),
+            up: neurons,
+            down: neurons,
+        }
+    }
+
+    /// Floating-point operations, or their integer counterparts, of a dense token behind `kv_length`
+    /// others: two for each weight of the matrices, and for each query head and position in its window
+    /// four for each element of a head, for score and value.
+    pub fn flops_per_token(&self, kv_length: usize) -> f64 {
+        let config = &self.config;
+        let weights = (0..self.layers.len()).map(|layer| self.layer_weights(layer).total());
+        let weights = weights.sum::<usize>() + config.vocab * config.hidden;
+        let seen = |window: Option<usize>| window.map_or(kv_length + 1, |w| w.min(kv_length + 1));
+        let positions: usize = config.layers.iter().map(|layer| seen(layer.window)).sum();
+        (2 * weights + 4 * positions * config.heads * config.head_dim) as f64
     }
 
     /// Bytes of the matrices that read an input of a layer.

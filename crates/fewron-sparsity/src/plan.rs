@@ -8,7 +8,7 @@ use crate::calibration::Calibration;
 use crate::policy::PolicyKind;
 use crate::selection::{Selection, kept_count, top_k};
 use crate::{Scope, selection::quantile};
-use fewron_model::{InputSite, LowRank, Model, ModelConfig};
+use fewron_model::{InputSite, LowRank, Model, ModelConfig, PerMatrix};
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -289,15 +289,40 @@ impl Plan {
     /// used: see [`fewron_model::BytesPerToken`]. Heads that are off spare their rows of the query
     /// projection and their columns of the output projection.
     pub fn bytes_per_token(&self, model: &Model, active: impl Fn(usize) -> f64) -> f64 {
-        let mut total = (model.bytes_per_token().total() + self.added_bytes()) as f64;
+        let dense = (model.bytes_per_token().total() + self.added_bytes()) as f64;
+        dense - self.spared(model, active, Model::layer_bytes)
+    }
+
+    /// Operations of a token behind `kv_length` others, as [`Model::flops_per_token`] counts them: those
+    /// of weights that are not read are not done.
+    pub fn flops_per_token(
+        &self,
+        model: &Model,
+        active: impl Fn(usize) -> f64,
+        kv_length: usize,
+    ) -> f64 {
+        let maps = self.layers.iter().flat_map(|l| [&l.predictor, &l.compensation]).flatten();
+        let added: usize = maps.map(|map| map.rank() * (map.inputs() + map.outputs())).sum();
+        let spared = self.spared(model, active, Model::layer_weights);
+        model.flops_per_token(kv_length) + 2.0 * (added as f64 - spared)
+    }
+
+    /// What a token is spared of a number of each matrix.
+    fn spared(
+        &self,
+        model: &Model,
+        active: impl Fn(usize) -> f64,
+        number: fn(&Model, usize) -> PerMatrix,
+    ) -> f64 {
+        let mut total = 0.0;
         for (index, layer) in self.layers.iter().enumerate() {
-            let bytes = model.layer_bytes(index);
+            let matrices = number(model, index);
             if layer.cut != Cut::Dense || self.policy == PolicyKind::Input {
-                total -= self.policy.spared_bytes(&bytes, active(index));
+                total += self.policy.spared(&matrices, active(index));
             }
             if let Heads::Listed(on) = &layer.heads {
                 let off = 1.0 - on.len() as f64 / model.config().heads as f64;
-                total -= off * (bytes.query + bytes.output) as f64;
+                total += off * (matrices.query + matrices.output) as f64;
             }
         }
         total

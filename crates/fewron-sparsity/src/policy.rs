@@ -4,7 +4,7 @@ use crate::plan::{Cut, Heads, InputCut, LayerPlan, Plan};
 use crate::prompt::prompt_scores;
 use crate::selection::{Kept, top_k};
 use fewron_model::{
-    Choice, InputSite, LayerBytes, Logits, LowRank, MaskSource, ModelConfig, ModelError, Session,
+    Choice, InputSite, Logits, LowRank, MaskSource, ModelConfig, ModelError, PerMatrix, Session,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -83,13 +83,13 @@ impl PolicyKind {
         }
     }
 
-    /// The bytes of a layer that a token does not read where `active` of its neurons run; for policy
+    /// The bytes (or weights) of a layer that a token does not read where `active` of its neurons run; for policy
     /// `input`, where that share of its weights is read.
-    pub fn spared_bytes(self, bytes: &LayerBytes, active: f64) -> f64 {
+    pub fn spared(self, matrices: &PerMatrix, active: f64) -> f64 {
         let skippable = match self {
-            PolicyKind::Gate => bytes.up + bytes.down,
-            PolicyKind::Predict | PolicyKind::Prompt | PolicyKind::Static => bytes.mlp(),
-            PolicyKind::Input => bytes.total(),
+            PolicyKind::Gate => matrices.up + matrices.down,
+            PolicyKind::Predict | PolicyKind::Prompt | PolicyKind::Static => matrices.mlp(),
+            PolicyKind::Input => matrices.total(),
             PolicyKind::Magnitude => 0,
         };
         skippable as f64 * (1.0 - active)

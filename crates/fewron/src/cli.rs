@@ -7,6 +7,7 @@ mod gate;
 mod model;
 mod quantize;
 mod recommend;
+mod runs;
 mod study;
 mod text;
 mod values;
@@ -23,6 +24,9 @@ pub(crate) use gate::{CheckArgs, CompareArgs};
 pub(crate) use model::ModelArgs;
 pub(crate) use quantize::{ConvertArgs, QuantizeArgs, WriteArgs};
 pub(crate) use recommend::RecommendArgs;
+pub(crate) use runs::{
+    DeleteArgs, ExportArgs, FilterArgs, ListArgs, RunsArgs, RunsCommand, ShowArgs, StateArg,
+};
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
 pub(crate) use text::{
     ChatArgs, EngineArgs, GenerateArgs, MaskArgs, PromptArgs, SamplingArgs, ScoreArgs,
@@ -90,6 +94,9 @@ pub(crate) enum Command {
     /// Fail where quality or speed is lost against a baseline, beyond chance
     #[command(after_help = gate::CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// List, show, resume, export and delete what was measured
+    #[command(after_help = runs::RUNS_EXAMPLES)]
+    Runs(RunsArgs),
     /// Save attribution scores per sample, token, layer and neuron
     #[command(after_help = study::ATTRIBUTE_EXAMPLES)]
     Attribute(AttributeArgs),

@@ -17,6 +17,7 @@ mod pull;
 mod quantize;
 mod recommend;
 mod report;
+mod runs;
 mod score;
 mod sweep;
 
@@ -46,6 +47,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Option<Outcome>> {
         Command::Quantize(args) => quantize::run(args, threads),
         Command::Convert(args) => convert::run(args, threads),
         Command::Report(args) => report::run(args),
+        Command::Runs(args) => runs::run(args),
         Command::Demo(args) => demo::run(args, threads),
         Command::Completions(args) => completions::run(args),
     }

@@ -13,6 +13,7 @@ mod input;
 mod loaded;
 mod mask;
 mod plan_words;
+mod runs;
 mod scoring;
 mod stats;
 mod store;

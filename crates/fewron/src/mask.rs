@@ -199,6 +199,17 @@ impl<'a> Mask<'a> {
         self.policy.plan().bytes_per_token(&loaded.model, |layer| active.layers[layer])
     }
 
+    /// Operations of a token behind `kv_length` others with these shares of active neurons.
+    pub(crate) fn flops_per_token(
+        &self,
+        loaded: &Loaded,
+        active: &Active,
+        kv_length: usize,
+    ) -> f64 {
+        let plan = self.policy.plan();
+        plan.flops_per_token(&loaded.model, |layer| active.layers[layer], kv_length)
+    }
+
     fn count(&mut self, layer: usize, kept: usize, of: usize) {
         self.kept[layer] += kept as u64;
         self.seen[layer] += of as u64;

@@ -14,6 +14,7 @@ use fewron_sparsity::Plan;
 use sha2::{Digest, Sha256};
 
 use crate::loaded::{Loaded, thread_count};
+use crate::runs::{self, Planned, Recorder};
 use crate::store::{Home, write_whole};
 use crate::ui::{self, Interrupted, Progress, Unit};
 
@@ -92,7 +93,21 @@ impl Study<'_> {
             Some(folder) => folder.to_owned(),
             None => self.default_folder(&model_record)?,
         };
-        fs::create_dir_all(&folder)
+        let planned = Planned {
+            kind: "sweep",
+            what: serde_json::to_string(&(&folder, self.key(&model_record)?))?,
+            model: &model_record,
+            threads: thread_count(self.threads),
+            folder: Some(&folder),
+            anew: self.restart,
+        };
+        let sweep = |_: &Recorder| self.sweep(&model_record, &folder);
+        let run = runs::recorded(&planned, runs::of_sweep, sweep)?;
+        Ok((run, folder))
+    }
+
+    fn sweep(&self, model_record: &ModelRecord, folder: &Path) -> Result<SweepRun> {
+        fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let checkpoint = folder.join(CHECKPOINT);
         if self.restart {
@@ -108,7 +123,7 @@ impl Study<'_> {
         let sweep = Sweep {
             model: Arc::clone(&self.loaded.model),
             config: self.config.clone(),
-            model_record,
+            model_record: model_record.clone(),
             data: DataRecord {
                 name: self.data.name.clone(),
                 sha256: self.data.sha256.clone(),
@@ -137,17 +152,18 @@ impl Study<'_> {
             Err(error) => return Err(error.into()),
         };
         write_json(&run, &folder.join(RECORD))?;
-        Ok((run, folder))
+        Ok(run)
+    }
+
+    /// What is measured.
+    fn key(&self, model: &ModelRecord) -> Result<String> {
+        let samples = self.data.samples.len();
+        Ok(serde_json::to_string(&(model, &self.data.sha256, samples, &self.config))?)
     }
 
     fn default_folder(&self, model: &ModelRecord) -> Result<PathBuf> {
-        let key = serde_json::to_string(&(
-            model,
-            &self.data.sha256,
-            self.data.samples.len(),
-            &self.config,
-        ))?;
-        let hash: String = Sha256::digest(key).iter().take(6).map(|b| format!("{b:02x}")).collect();
+        let hash: String =
+            Sha256::digest(self.key(model)?).iter().take(6).map(|b| format!("{b:02x}")).collect();
         Ok(Home::find()?.runs().join(format!("sweep-{hash}")))
     }
 
@@ -189,10 +205,9 @@ pub(crate) fn write_json(value: &impl serde::Serialize, path: &Path) -> Result<(
     write_whole(path, &json)
 }
 
-/// The record of a sweep: a folder of results, or the JSON file itself.
+/// The record of a sweep: a folder of results, the JSON file itself, or a run of the store.
 pub(crate) fn read_run(path: &Path) -> Result<SweepRun> {
-    let file = if path.is_dir() { path.join(RECORD) } else { path.to_owned() };
-    if path.is_dir() && !file.exists() {
+    if path.is_dir() && !path.join(RECORD).exists() {
         let unfinished = path.join(CHECKPOINT).exists();
         let way_out = if unfinished {
             "its sweep is unfinished: run the same `fewron sweep` again"
@@ -201,9 +216,8 @@ pub(crate) fn read_run(path: &Path) -> Result<SweepRun> {
         };
         bail!("{} has no {RECORD}; {way_out}", path.display());
     }
-    let json = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    serde_json::from_slice(&json)
-        .with_context(|| format!("{} is no record of `fewron sweep`", file.display()))
+    serde_json::from_str(&runs::read_record(path)?)
+        .with_context(|| format!("{} is no record of `fewron sweep`", path.display()))
 }
 
 /// The command as it can be typed again.

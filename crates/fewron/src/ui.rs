@@ -93,7 +93,23 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     /// When the bar is to appear, unless it is there.
     appears: Mutex<Option<Instant>>,
-    printed: Mutex<Instant>,
+    pace: Mutex<Pace>,
+}
+
+/// What a plain line tells the time left by.
+struct Pace {
+    printed: Instant,
+    /// The first position that was set, and when: what was there before took no time.
+    start: Option<(u64, Instant)>,
+}
+
+impl Pace {
+    /// Time left at a position of a total, at the pace so far.
+    fn left(&self, position: u64, total: u64) -> Option<Duration> {
+        let (from, since) = self.start?;
+        let done = position.checked_sub(from).filter(|&done| done > 0)?;
+        Some(since.elapsed().mul_f64(total.saturating_sub(position) as f64 / done as f64))
+    }
 }
 
 impl Progress {
@@ -113,14 +129,23 @@ impl Progress {
             bar.with_style(style(unit)).with_message(label.to_owned())
         });
         let appears = Mutex::new(Some(now + LATE_AFTER));
-        Self { label: label.to_owned(), unit, total, bar, appears, printed: Mutex::new(now) }
+        let pace = Mutex::new(Pace { printed: now, start: None });
+        Self { label: label.to_owned(), unit, total, bar, appears, pace }
     }
 
     /// Moves to `position` of the total.
     pub(crate) fn set(&self, position: u64) {
+        let first = self.pace.lock().is_ok_and(|mut pace| {
+            let first = pace.start.is_none();
+            pace.start.get_or_insert_with(|| (position, Instant::now()));
+            first
+        });
         match &self.bar {
             Some(bar) => bar.set_position(position.min(self.total)),
             None => self.print_now_and_then(position),
+        }
+        if let Some(bar) = self.bar.as_ref().filter(|_| first) {
+            bar.reset_eta();
         }
         self.appear(Instant::now());
     }
@@ -135,17 +160,20 @@ impl Progress {
     }
 
     fn print_now_and_then(&self, position: u64) {
-        let Ok(mut printed) = self.printed.try_lock() else { return };
-        if printed.elapsed() < PLAIN_EVERY {
+        let Ok(mut pace) = self.pace.try_lock() else { return };
+        if pace.printed.elapsed() < PLAIN_EVERY {
             return;
         }
-        *printed = Instant::now();
+        pace.printed = Instant::now();
+        let left = pace.left(position, self.total).map_or(String::new(), |left| {
+            format!(", {} left", humantime::format_duration(Duration::from_secs(left.as_secs())))
+        });
         let percent = 100 * position / self.total.max(1);
         let show = |n| match self.unit {
             Unit::Bytes => HumanBytes(n).to_string(),
             Unit::Items => n.to_string(),
         };
-        eprintln!("{}: {percent}% ({} of {})", self.label, show(position), show(self.total));
+        eprintln!("{}: {percent}% ({} of {}{left})", self.label, show(position), show(self.total));
     }
 }
 
@@ -165,4 +193,20 @@ fn style(unit: Unit) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_left_counts_from_where_the_work_went_on() {
+        let now = Instant::now();
+        let since = now.checked_sub(Duration::from_secs(30)).unwrap();
+        let pace = Pace { printed: now, start: Some((40, since)) };
+        let left = pace.left(60, 100).unwrap();
+        assert!((left.as_secs_f64() - 60.0).abs() < 1.0, "{left:?}");
+        assert_eq!(pace.left(40, 100), None);
+        assert_eq!(Pace { printed: now, start: None }.left(5, 10), None);
+    }
 }

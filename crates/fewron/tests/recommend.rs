@@ -114,7 +114,8 @@ fn of_nothing() {
     let home = tempfile::tempdir().unwrap();
     let missing = fewron(home.path(), &["recommend", "no-run"]);
     assert!(
-        missing.stderr.starts_with("error: there is no run no-run; give the folder"),
+        missing.stderr.starts_with("error: give a run of `fewron sweep`")
+            && missing.stderr.contains("cannot read no-run"),
         "{}",
         missing.stderr
     );

@@ -129,7 +129,7 @@ fn loss_of(result: &VariantResult, metric: Option<&str>) -> Option<f64> {
 /// Weight bytes that a token reads where a policy runs `active` of each layer's neurons.
 fn read_by(policy: PolicyKind, model: &Model, active: f64) -> f64 {
     let layers = 0..model.config().layers.len();
-    let spared = layers.map(|layer| policy.spared_bytes(&model.layer_bytes(layer), active));
+    let spared = layers.map(|layer| policy.spared(&model.layer_bytes(layer), active));
     model.bytes_per_token().total() as f64 - spared.sum::<f64>()
 }
 

@@ -88,7 +88,7 @@ fn actual(sweep: &Sweep, name: usize, kept_mlp: &[f32], kept_heads: &[f32]) -> A
         let (neurons_off, heads_off) = (share_off(kept_mlp), share_off(kept_heads));
         let neurons = match sweep.plans.get(name) {
             None => bytes.mlp() as f64 * neurons_off,
-            Some(plans) => plans[0].policy.spared_bytes(&bytes, 1.0 - neurons_off),
+            Some(plans) => plans[0].policy.spared(&bytes, 1.0 - neurons_off),
         };
         // Where heads are chosen by their outputs nothing is spared.
         let by_output = matches!(sweep.config.masks, Masks::Runtime(_));

@@ -7,6 +7,7 @@ use fewron_model::{
     Choice, InputSite, KvCache, Logits, MaskSource, Model, ModelError, Pool, Session,
 };
 
+use super::journal::Active;
 use super::{Variant, VariantError, VariantMask};
 
 /// Tokens that run at once, at most.
@@ -20,20 +21,6 @@ pub(super) struct Lane<'a> {
     mask: Option<Box<dyn VariantMask + 'a>>,
     /// MLP neurons that ran at masked tokens, over all layers, and all of them.
     pub(super) active: Active,
-}
-
-/// How many neurons ran.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Active {
-    pub(super) kept: i64,
-    pub(super) seen: i64,
-}
-
-impl Active {
-    pub(super) fn add(&mut self, kept: usize, seen: usize) {
-        self.kept += kept as i64;
-        self.seen += seen as i64;
-    }
 }
 
 impl<'a> Lane<'a> {

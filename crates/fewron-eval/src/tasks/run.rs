@@ -11,7 +11,8 @@ use thiserror::Error;
 
 use super::aggregate::aggregate;
 use super::definition::Definition;
-use super::engine::{Active, Engine, Lane};
+use super::engine::{Engine, Lane};
+use super::journal::{Active, Journal, JournalError, MeasuredSample};
 use super::record::{Outcome, Record, SampleRecord, TaskRecord, VariantResult};
 use super::sample::Samples;
 use super::{Task, Variant, VariantError, generate, multiple_choice, perplexity};
@@ -36,6 +37,8 @@ pub struct Eval<'a> {
     pub seed: u64,
     /// Told how many of how many samples are done.
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
+    /// Keeps samples for an evaluation that is to go on after it was cut off.
+    pub journal: Option<&'a dyn Journal>,
     /// Set to stop at the next sample.
     pub stop: &'a AtomicBool,
 }
@@ -47,6 +50,9 @@ pub enum EvalError {
     /// The stop flag was set.
     #[error("interrupted")]
     Interrupted,
+    /// A sample could not be kept, or what was kept is of another evaluation.
+    #[error("{0}")]
+    Journal(JournalError),
     /// The text is too short for a window.
     #[error(
         "{file} is too short for the task {task}: {needed} tokens are needed, the text makes {found}"
@@ -71,21 +77,18 @@ pub enum SampleError {
     NoTokens { text: String },
 }
 
-/// Outcomes of a sample and the active neurons of each lane.
-type Measured = (Vec<Outcome>, Vec<Active>);
-
 impl Eval<'_> {
-    /// Runs a task, dense and under every variant.
+    /// Runs a task, dense and under every variant. Samples that the journal knows are not measured again:
+    /// the record is the one of an evaluation that was never cut off, but for its wall time.
     ///
     /// # Errors
     /// See [`EvalError`].
     pub fn run(&self, task: &Task) -> Result<TaskRecord, EvalError> {
-        let start = Instant::now();
         let samples = Prepared::new(self, task)?;
         let measured = self.measure_all(task, &samples)?;
-        let records = |(index, (outcomes, _)): (usize, &Measured)| SampleRecord {
+        let records = |(index, sample): (usize, &MeasuredSample)| SampleRecord {
             id: samples.id(index),
-            variants: self.names().zip(outcomes.iter().cloned()).map(record).collect(),
+            variants: self.names().zip(sample.outcomes.iter().cloned()).map(record).collect(),
         };
         Ok(TaskRecord {
             task: task.name.clone(),
@@ -94,12 +97,13 @@ impl Eval<'_> {
                 name: task.data_name.clone(),
                 sha256: task.data_sha256.clone(),
                 samples: measured.len(),
-                tokens: measured.iter().map(|(outcomes, _)| tokens(&outcomes[0])).sum(),
+                tokens: measured.iter().map(|sample| tokens(&sample.outcomes[0])).sum(),
             },
             few_shot: task.definition.few_shot(),
             results: self.results(task, &measured),
             samples: measured.iter().enumerate().map(records).collect(),
-            wall_s: start.elapsed().as_secs_f64(),
+            wall_s: measured.iter().map(|sample| sample.wall_s).sum::<f64>()
+                / self.workers(&samples),
         })
     }
 
@@ -108,30 +112,39 @@ impl Eval<'_> {
         std::iter::once(DENSE).chain(self.variants.iter().map(|variant| variant.name()))
     }
 
+    /// Threads that have a sample to run.
+    fn workers(&self, samples: &Prepared) -> f64 {
+        self.threads.clamp(1, samples.len()) as f64
+    }
+
     /// All samples, in order; the first error that comes up ends it.
-    fn measure_all(&self, task: &Task, samples: &Prepared) -> Result<Vec<Measured>, EvalError> {
+    fn measure_all(
+        &self,
+        task: &Task,
+        samples: &Prepared,
+    ) -> Result<Vec<MeasuredSample>, EvalError> {
         let total = samples.len();
-        (self.progress)(0, total as u64);
-        let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let failed = AtomicBool::new(false);
-        let shared = Mutex::new((vec![None; total], None));
+        let mut measured = self.known(total)?;
+        let missing: Vec<usize> = (0..total).filter(|&index| measured[index].is_none()).collect();
+        let done = AtomicUsize::new(total - missing.len());
+        (self.progress)(done.load(Ordering::Relaxed) as u64, total as u64);
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let shared = Mutex::new((&mut measured, None));
         std::thread::scope(|scope| {
-            for _ in 0..self.threads.clamp(1, total) {
+            for _ in 0..self.threads.clamp(1, missing.len().max(1)) {
                 scope.spawn(|| {
                     let mut engine = Engine::new(&self.model);
                     loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let index = missing.get(next.fetch_add(1, Ordering::Relaxed));
                         let stop = [self.stop, &failed].iter().any(|f| f.load(Ordering::Relaxed));
-                        if index >= total || stop {
-                            return;
-                        }
+                        let Some(&index) = index.filter(|_| !stop) else { return };
                         let result = self.measure(&mut engine, task, samples, index);
                         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                        match result {
-                            Ok(measured) => shared.0[index] = Some(measured),
-                            Err(source) => {
+                        match result.and_then(|sample| self.keep(index, sample)) {
+                            Ok(sample) => shared.0[index] = Some(sample),
+                            Err(error) => {
                                 failed.store(true, Ordering::Relaxed);
-                                shared.1.get_or_insert((index, source));
+                                shared.1.get_or_insert(error);
                             }
                         }
                         drop(shared);
@@ -143,13 +156,33 @@ impl Eval<'_> {
                 });
             }
         });
-        let (measured, error) = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some((index, source)) = error {
-            let (task, file) = (task.name.clone(), task.data_name.clone());
-            let (id, source) = (samples.id(index), Box::new(source));
-            return Err(EvalError::Sample { task, file, id, source });
+        if let (_, Some(error)) = shared.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
         }
         measured.into_iter().collect::<Option<Vec<_>>>().ok_or(EvalError::Interrupted)
+    }
+
+    /// What the journal knows of the samples, by their index.
+    fn known(&self, total: usize) -> Result<Vec<Option<MeasuredSample>>, EvalError> {
+        let mut known = vec![None; total];
+        let kept =
+            self.journal.map_or(Ok(Vec::new()), Journal::known).map_err(EvalError::Journal)?;
+        let lanes = 1 + self.variants.len();
+        for (index, sample) in kept {
+            let fits = sample.outcomes.len() == lanes && sample.active.len() == lanes;
+            let place = known.get_mut(index).filter(|_| fits);
+            *place.ok_or_else(|| EvalError::Journal("it is of another evaluation".into()))? =
+                Some(sample);
+        }
+        Ok(known)
+    }
+
+    /// Gives a sample to the journal before it counts.
+    fn keep(&self, index: usize, sample: MeasuredSample) -> Result<MeasuredSample, EvalError> {
+        if let Some(journal) = self.journal {
+            journal.keep(index, &sample).map_err(EvalError::Journal)?;
+        }
+        Ok(sample)
     }
 
     fn measure(
@@ -158,7 +191,25 @@ impl Eval<'_> {
         task: &Task,
         samples: &Prepared,
         index: usize,
-    ) -> Result<Measured, SampleError> {
+    ) -> Result<MeasuredSample, EvalError> {
+        let start = Instant::now();
+        let result = self.outcomes(engine, task, samples, index);
+        let (outcomes, active) = result.map_err(|source| EvalError::Sample {
+            task: task.name.clone(),
+            file: task.data_name.clone(),
+            id: samples.id(index),
+            source: Box::new(source),
+        })?;
+        Ok(MeasuredSample { outcomes, active, wall_s: start.elapsed().as_secs_f64() })
+    }
+
+    fn outcomes(
+        &self,
+        engine: &mut Engine,
+        task: &Task,
+        samples: &Prepared,
+        index: usize,
+    ) -> Result<(Vec<Outcome>, Vec<Active>), SampleError> {
         let mut lanes = Lane::start(self.variants).map_err(SampleError::Variant)?;
         let outcomes = match (&task.definition, samples) {
             (Definition::Perplexity(task), Prepared::Windows(windows)) => {
@@ -183,14 +234,16 @@ impl Eval<'_> {
         Ok((outcomes?, lanes.iter().map(|lane| lane.active).collect()))
     }
 
-    fn results(&self, task: &Task, measured: &[Measured]) -> Vec<VariantResult> {
-        let of = |lane: usize| measured.iter().map(|(o, _)| &o[lane]).collect::<Vec<&Outcome>>();
+    fn results(&self, task: &Task, measured: &[MeasuredSample]) -> Vec<VariantResult> {
+        let of = |lane: usize| -> Vec<&Outcome> {
+            measured.iter().map(|sample| &sample.outcomes[lane]).collect()
+        };
         let dense = of(0);
         let result = |(lane, name): (usize, &str)| {
             let beside = (lane > 0).then_some(dense.as_slice());
             VariantResult {
                 variant: name.to_owned(),
-                active: share(measured.iter().map(|(_, active)| active[lane])),
+                active: share(measured.iter().map(|sample| sample.active[lane])),
                 metrics: aggregate(&task.definition, &of(lane), beside, self.seed),
             }
         };

@@ -4,9 +4,11 @@ use fewron_eval::record::ModelRecord;
 use serde::Serialize;
 
 use super::bandwidth::Bandwidth;
+use super::energy::modelled_joules;
 use super::llama_cpp::About;
 use super::runner::{Contestant, Phase, Series};
 use super::statistics::{Summary, median, paired_ratio};
+use super::variant::Cost;
 
 /// Everything that a bench found out.
 #[derive(Clone, Debug, Serialize)]
@@ -46,6 +48,11 @@ pub(crate) struct VariantRecord {
     pub(crate) decode_tok_s: Option<f64>,
     /// Weights that a decoded token reads.
     pub(crate) bytes_per_token: u64,
+    /// Operations of a decoded token at the first KV length.
+    pub(crate) flops_per_token: u64,
+    /// Of reading and multiplying, by a model; only where the machine measures no energy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) modelled_joules_per_token: Option<f64>,
     /// Of the process, which all variants share.
     pub(crate) peak_rss_bytes: Option<u64>,
     /// Share of MLP neurons that ran.
@@ -80,6 +87,9 @@ pub(crate) struct Speed {
     pub(crate) kv_length: Option<usize>,
     /// Tokens of each repetition.
     pub(crate) tokens: usize,
+    /// Median time from the prompt to the logits of its next token; prefill only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_to_first_token_s: Option<f64>,
     /// Of each repetition.
     pub(crate) tok_s: Vec<f64>,
     #[serde(flatten)]
@@ -150,6 +160,9 @@ impl Measured {
         Some(Speed {
             kv_length,
             tokens: phase.tokens(),
+            time_to_first_token_s: kv_length
+                .is_none()
+                .then(|| phase.tokens() as f64 / summary.median),
             tok_s: own.tok_s.clone(),
             summary,
             ratio_to_dense: ratio_to(Contestant::Own(0)),
@@ -163,21 +176,19 @@ impl Measured {
     }
 
     /// The record of a variant.
-    pub(crate) fn variant(
-        &self,
-        index: usize,
-        name: &str,
-        active_fraction: f64,
-        bytes_per_token: f64,
-    ) -> VariantRecord {
-        let (prefill, decode) = self.speeds(Contestant::Own(index), bytes_per_token);
+    pub(crate) fn variant(&self, index: usize, name: &str, cost: Cost) -> VariantRecord {
+        let (prefill, decode) = self.speeds(Contestant::Own(index), cost.bytes);
+        let measured = decode.iter().any(|speed| speed.joules_per_token.is_some());
+        let modelled = (!measured).then(|| modelled_joules(cost.bytes, cost.flops));
         VariantRecord {
             name: name.to_owned(),
             prefill_tok_s: prefill.as_ref().map(|speed| speed.summary.median),
             decode_tok_s: decode.first().map(|speed| speed.summary.median),
-            bytes_per_token: bytes_per_token.round() as u64,
+            bytes_per_token: cost.bytes.round() as u64,
+            flops_per_token: cost.flops.round() as u64,
+            modelled_joules_per_token: modelled,
             peak_rss_bytes: self.peak_rss_bytes,
-            active_fraction,
+            active_fraction: cost.active,
             prefill,
             decode,
         }
@@ -229,10 +240,13 @@ mod tests {
             bandwidth: Bandwidth { bytes_s: 1e9, buffer_bytes: 1 },
             ..Measured::default()
         };
-        let dense = measured.variant(0, "dense", 1.0, 4e6);
+        let cost = |active, bytes| Cost { active, bytes, flops: 8e6 };
+        let dense = measured.variant(0, "dense", cost(1.0, 4e6));
         assert_eq!((dense.prefill_tok_s, dense.decode_tok_s), (Some(2.0), Some(100.0)));
-        assert_eq!(dense.prefill.unwrap().fraction_of_floor, None);
-        let sparse = measured.variant(1, "random-0.5", 0.5, 2e6);
+        let prefill = dense.prefill.unwrap();
+        assert_eq!((prefill.fraction_of_floor, prefill.time_to_first_token_s), (None, Some(16.0)));
+        assert_eq!((dense.flops_per_token, dense.modelled_joules_per_token), (8_000_000, None));
+        let sparse = measured.variant(1, "random-0.5", cost(0.5, 2e6));
         assert!(sparse.prefill.is_none() && sparse.prefill_tok_s.is_none());
         let ratios = |at: usize| (sparse.decode[at].ratio_to_dense, sparse.decode[at].kv_length);
         assert_eq!((ratios(0), ratios(1)), ((Some(1.5), Some(0)), (Some(2.0), Some(512))));

@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use super::record::{BenchRun, Speed};
+use super::record::{BenchRun, Speed, VariantRecord};
 use crate::ui::show_bytes;
 
 /// A column: its title, and what it says of a line, if anything.
@@ -12,13 +12,14 @@ type Column = (&'static str, fn(&Line) -> Option<String>);
 struct Line<'a> {
     name: &'a str,
     speed: &'a Speed,
-    bytes_per_token: Option<u64>,
+    /// The variant in a phase that decodes.
+    decoded: Option<&'a VariantRecord>,
     active_fraction: Option<f64>,
     /// Whether memory for weights is limited.
     budget: bool,
 }
 
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 16] = [
     ("", |line| Some(line.name.to_owned())),
     ("run", |line| Some(phase(line.speed))),
     ("tokens/s", |line| {
@@ -32,9 +33,16 @@ const COLUMNS: [Column; 13] = [
     ("vs dense", |line| times(line.speed.ratio_to_dense)),
     ("vs llama.cpp", |line| times(line.speed.ratio_to_llama_cpp)),
     ("active", |line| line.active_fraction.map(percent)),
-    ("per token", |line| line.bytes_per_token.map(|bytes| show_bytes(bytes as f64))),
+    ("first token", |line| {
+        line.speed.time_to_first_token_s.map(|seconds| format!("{:.0} ms", 1e3 * seconds))
+    }),
+    ("per token", |line| line.decoded.map(|v| show_bytes(v.bytes_per_token as f64))),
+    ("MFLOPs", |line| line.decoded.map(|v| format!("{:.0}", v.flops_per_token as f64 * 1e-6))),
     ("of floor", |line| line.speed.fraction_of_floor.map(percent)),
     ("J/token", |line| line.speed.joules_per_token.map(|joules| format!("{joules:.3}"))),
+    ("J/token, modelled", |line| {
+        line.decoded?.modelled_joules_per_token.map(|joules| format!("{joules:.3}"))
+    }),
     ("resident", |line| {
         let bytes = line.speed.resident_bytes.filter(|_| line.budget);
         bytes.map(|bytes| show_bytes(bytes as f64))
@@ -95,7 +103,7 @@ fn lines(run: &BenchRun) -> Vec<Line<'_>> {
         lines.extend(speeds.map(|speed| Line {
             name: &result.name,
             speed,
-            bytes_per_token: speed.kv_length.map(|_| result.bytes_per_token),
+            decoded: speed.kv_length.map(|_| result),
             active_fraction: speed.kv_length.map(|_| result.active_fraction),
             budget: run.resident_budget_bytes.is_some(),
         }));
@@ -105,7 +113,7 @@ fn lines(run: &BenchRun) -> Vec<Line<'_>> {
         lines.extend(speeds.map(|speed| Line {
             name: "llama.cpp",
             speed,
-            bytes_per_token: None,
+            decoded: None,
             active_fraction: None,
             budget: false,
         }));
@@ -116,7 +124,8 @@ fn lines(run: &BenchRun) -> Vec<Line<'_>> {
     lines
 }
 
-fn phase(speed: &Speed) -> String {
+/// What was timed.
+pub(crate) fn phase(speed: &Speed) -> String {
     match speed.kv_length {
         None => format!("prefill {}", speed.tokens),
         Some(kv_length) => format!("decode {} after {kv_length}", speed.tokens),

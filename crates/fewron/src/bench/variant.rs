@@ -80,22 +80,45 @@ impl<'a> Variant<'a> {
         }
     }
 
-    /// The share of MLP neurons that ran since the last call, and the weight bytes that a token then
-    /// reads, the whole head among them.
-    pub(crate) fn take_cost(&mut self, loaded: &Loaded) -> (f64, f64) {
-        let bytes = loaded.model.bytes_per_token();
-        let total = bytes.total() as f64;
+    /// What a token behind `kv_length` others has cost since the last call, the whole head counted.
+    pub(crate) fn take_cost(&mut self, loaded: &Loaded, kv_length: usize) -> Cost {
+        let model = &loaded.model;
+        let bytes = model.bytes_per_token();
+        let (total, flops) = (bytes.total() as f64, model.flops_per_token(kv_length));
+        let dense = Cost { active: 1.0, bytes: total, flops };
         match &mut self.mask {
-            VariantMask::Dense => (1.0, total),
+            VariantMask::Dense => dense,
             VariantMask::Random(masks) => {
-                (masks.active, total - bytes.mlp as f64 * (1.0 - masks.active))
+                let layers = 0..model.config().layers.len();
+                let mlp: usize = layers.map(|layer| model.layer_weights(layer).mlp()).sum();
+                let off = 1.0 - masks.active;
+                Cost {
+                    active: masks.active,
+                    bytes: total - bytes.mlp as f64 * off,
+                    flops: flops - 2.0 * mlp as f64 * off,
+                }
             }
             VariantMask::Policy(mask) => match mask.take_active() {
-                Some(active) => (active.mean, mask.bytes_per_token(loaded, &active)),
-                None => (1.0, total),
+                Some(active) => Cost {
+                    active: active.mean,
+                    bytes: mask.bytes_per_token(loaded, &active),
+                    flops: mask.flops_per_token(loaded, &active, kv_length),
+                },
+                None => dense,
             },
         }
     }
+}
+
+/// What a decoded token costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Cost {
+    /// Share of MLP neurons that ran.
+    pub(crate) active: f64,
+    /// Weight bytes that it reads.
+    pub(crate) bytes: f64,
+    /// Operations.
+    pub(crate) flops: f64,
 }
 
 /// Random neurons of each layer and token, drawn beforehand so that choosing costs nothing.

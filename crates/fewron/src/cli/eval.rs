@@ -19,7 +19,10 @@ Examples:
 Tasks: perplexity (plain text), arc_easy, piqa, boolq, hellaswag, truthfulqa_mc1, truthfulqa_mc2,
 truthfulqa_gen, gsm8k (files as their authors or the hub have them), or a TOML file of your own;
 docs/tasks.md says what goes into one. What a sparse model reads before it has to answer runs dense:
-the first tokens of a window, a prompt but for its last token.";
+the first tokens of a window, a prompt but for its last token.
+
+Every sample is kept as soon as it is measured: the same command goes on where one was interrupted.
+`fewron runs` lists what was evaluated.";
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
@@ -37,6 +40,9 @@ pub(crate) struct EvalArgs {
     /// Write the results as JSON to a file, `-` for stdout; every sample is in it
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Measure every sample anew, even if an interrupted run has some
+    #[arg(long)]
+    pub(crate) restart: bool,
     /// Run-time policies to evaluate beside the dense model
     #[arg(long, value_name = "A,B", value_delimiter = ',', help_heading = "Sparsity")]
     pub(crate) policy: Vec<Policy>,

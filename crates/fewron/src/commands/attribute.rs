@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 
 use anyhow::{Context, Result};
 use fewron_eval::data::Dataset;
-use fewron_eval::sweep::Dense;
+use fewron_eval::record::ModelRecord;
+use fewron_eval::sweep::{Dense, Prompt};
 use fewron_model::Session;
 use fewron_report::parquet::{NeuronStats, ScoreWriter, UnitKind};
 use fewron_sparsity::{Attribution, Metric, Scores};
@@ -14,6 +15,7 @@ use serde_json::json;
 use crate::Outcome;
 use crate::cli::AttributeArgs;
 use crate::loaded::{self, Loaded};
+use crate::runs::{self, Planned};
 use crate::study::{Answers, model_record, prompts, write_json};
 use crate::ui::{self, Progress, Unit};
 
@@ -24,6 +26,33 @@ pub(crate) fn run(args: &AttributeArgs, threads: Option<NonZeroUsize>) -> Result
     let prompts = prompts(&loaded, &data, args.data.raw, max_new_tokens)?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    let model = model_record(&loaded)?;
+    let planned = Planned {
+        kind: "attribute",
+        what: String::new(),
+        model: &model,
+        threads: loaded::thread_count(threads),
+        folder: Some(&args.out),
+        anew: true,
+    };
+    runs::recorded(
+        &planned,
+        |_| Vec::new(),
+        |_| write_scores(args, threads, &loaded, &data, &prompts, &model),
+    )?;
+    Ok(Outcome::Done)
+}
+
+/// Writes the scores, their statistics and what they are of, which it gives. What was scored before Ctrl-C
+/// is written too.
+fn write_scores(
+    args: &AttributeArgs,
+    threads: Option<NonZeroUsize>,
+    loaded: &Loaded,
+    data: &Dataset,
+    prompts: &[Prompt],
+    model: &ModelRecord,
+) -> Result<serde_json::Value> {
     let metric: Metric = args.metric.as_str().parse()?;
     let attribution = Attribution::new(
         &loaded.model,
@@ -33,6 +62,7 @@ pub(crate) fn run(args: &AttributeArgs, threads: Option<NonZeroUsize>) -> Result
         args.attribution.ig_steps.get(),
         args.seed,
     );
+    let max_new_tokens = args.data.max_new_tokens.get();
     let mut files = Files {
         scores: ScoreWriter::create(&args.out.join("scores.parquet"))?,
         stats: NeuronStats::default(),
@@ -44,7 +74,7 @@ pub(crate) fn run(args: &AttributeArgs, threads: Option<NonZeroUsize>) -> Result
         if ui::interrupted() {
             break;
         }
-        let dense = Dense::answer(&mut session, &Answers(&loaded), &prompt.tokens, max_new_tokens)?;
+        let dense = Dense::answer(&mut session, &Answers(loaded), &prompt.tokens, max_new_tokens)?;
         if !dense.labels().is_empty() {
             let scores = dense.scores(&mut session, &attribution, index as u64);
             files.write(index as u32, dense.labels().len(), &scores[0])?;
@@ -58,7 +88,7 @@ pub(crate) fn run(args: &AttributeArgs, threads: Option<NonZeroUsize>) -> Result
     files.stats.write_parquet(&args.out.join("neurons.parquet"))?;
     files.stats.write_csv(&args.out.join("neurons.csv"))?;
     let about = json!({
-        "model": model_record(&loaded)?,
+        "model": model,
         "data": {"name": data.name, "sha256": data.sha256, "samples": samples, "tokens": tokens},
         "metric": metric.name(),
         "scope": args.scope.as_str(),
@@ -74,7 +104,7 @@ pub(crate) fn run(args: &AttributeArgs, threads: Option<NonZeroUsize>) -> Result
         args.out.display()
     );
     ui::check_interrupt()?;
-    Ok(Outcome::Done)
+    Ok(about)
 }
 
 struct Files {

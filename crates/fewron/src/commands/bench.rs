@@ -15,10 +15,11 @@ use crate::bench::llama_cpp::LlamaCpp;
 use crate::bench::record::{BenchRun, Measured};
 use crate::bench::runner::{Phase, Runner};
 use crate::bench::table;
-use crate::bench::variant::Variant;
+use crate::bench::variant::{Cost, Variant};
 use crate::cli::BenchArgs;
 use crate::loaded::{self, Loaded};
 use crate::mask::Masking;
+use crate::runs::{self, Planned, Recorder};
 use crate::stats::{forget_peak_memory, peak_memory_bytes};
 use crate::store::write_whole;
 use crate::study::{command_line, cpu_name, model_record, write_json};
@@ -45,7 +46,17 @@ pub(crate) fn run(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<Out
     let maskings = maskings(args, &loaded, &pool)?;
     let variants = variants(args, &maskings, &loaded);
     let runner = Runner::new(&loaded, &pool, &args.engine, variants, llama_cpp);
-    let run = measure(args, &loaded, &pool, &phases, runner)?;
+    let model = model_record(&loaded)?;
+    let planned = Planned {
+        kind: "bench",
+        what: String::new(),
+        model: &model,
+        threads: pool.threads(),
+        folder: None,
+        anew: true,
+    };
+    let work = |_: &Recorder| measure(args, &loaded, &pool, &phases, runner);
+    let run = runs::recorded(&planned, runs::of_bench, work)?;
     if let Some(path) = &args.json {
         write_json(&run, path)?;
     }
@@ -125,9 +136,10 @@ fn measure(
     let llama_cpp = runner.llama_cpp.as_ref().map(|llama_cpp| {
         measured.llama_cpp(&llama_cpp.about, dense_bytes, llama_cpp.peak_memory_bytes())
     });
+    let kv_length = args.kv.first().copied().unwrap_or(0);
     let results = runner.variants.iter_mut().enumerate().map(|(index, variant)| {
-        let (active, bytes) = variant.take_cost(loaded);
-        measured.variant(index, &variant.name, active, bytes - spared)
+        let cost = variant.take_cost(loaded, kv_length);
+        measured.variant(index, &variant.name, Cost { bytes: cost.bytes - spared, ..cost })
     });
     Ok(BenchRun {
         version: env!("CARGO_PKG_VERSION").to_owned(),

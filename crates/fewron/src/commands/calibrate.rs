@@ -23,8 +23,9 @@ use crate::cli::{CalibrateArgs, KvType, LossMetric, Policy, Selection};
 use crate::loaded::{self, Loaded};
 use crate::mask::{Masking, path_beside, plan_model};
 use crate::plan_words::words;
+use crate::runs::{self, Planned};
 use crate::store::write_whole;
-use crate::study::{Answers, prompts};
+use crate::study::{Answers, model_record, prompts};
 use crate::ui::{self, Interrupted, Progress, Unit};
 
 /// Sparsities that `--max-loss` tries.
@@ -59,13 +60,25 @@ pub(crate) fn run(args: &CalibrateArgs, threads: Option<NonZeroUsize>) -> Result
         bars.clear();
         task.as_ref().map_or_else(|| Ok(loss(args.metric, &made.held_out)), |task| task.of(made))
     };
-    let made = make(args, &mut calibrator, loss);
-    bars.clear();
-    let (basis, made, sparsity) = made?;
-    let record = record(&loaded, &settings, &windows, &basis, &made, sparsity)?;
-    let bytes = to_bytes(&made.plan, &record, loaded.model.isa());
-    write_whole(&out, &bytes).with_context(|| {
-        format!("cannot write the plan {}; name another file with --out", out.display())
+    let model = model_record(&loaded)?;
+    let planned = Planned {
+        kind: "calibrate",
+        what: String::new(),
+        model: &model,
+        threads: loaded::thread_count(threads),
+        folder: Some(&out),
+        anew: true,
+    };
+    let record = runs::recorded(&planned, runs::of_plan, |_| {
+        let made = make(args, &mut calibrator, loss);
+        bars.clear();
+        let (basis, made, sparsity) = made?;
+        let record = record(&loaded, &settings, &windows, &basis, &made, sparsity)?;
+        let bytes = to_bytes(&made.plan, &record, loaded.model.isa());
+        write_whole(&out, &bytes).with_context(|| {
+            format!("cannot write the plan {}; name another file with --out", out.display())
+        })?;
+        Ok(record)
     })?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&record)?);
@@ -257,6 +270,7 @@ impl<'a> TaskLoss<'a> {
             self.threads,
             self.seed,
             &self.task,
+            None,
         )?;
         let result = record.results.last().context("a task has a result for each variant")?;
         let (metric, loss) = result.loss().with_context(|| {

@@ -2,7 +2,6 @@
 
 mod output;
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::Outcome;
 use crate::bench::statistics::median;
 use crate::cli::CheckArgs;
+use crate::runs::read_record;
 
 /// One thing that was held against the baseline.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -82,9 +82,8 @@ enum Record {
 impl Record {
     fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-        let value: serde_json::Value =
-            serde_json::from_str(&text).with_context(|| format!("{shown} is no JSON"))?;
+        let value: serde_json::Value = serde_json::from_str(&read_record(path)?)
+            .with_context(|| format!("{shown} is no JSON"))?;
         let record = if value.get("tasks").is_some() {
             serde_json::from_value(value).map(|run| Self::Eval(Box::new(run)))
         } else {

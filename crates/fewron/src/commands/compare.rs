@@ -1,6 +1,5 @@
 //! `fewron compare`: two variants of evaluations, sample by sample.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,6 +9,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::cli::CompareArgs;
+use crate::runs::read_record;
 
 /// Characters of an answer that are shown.
 const SHOWN: usize = 60;
@@ -47,8 +47,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Outcome> {
 /// When the file cannot be read or is no such record.
 fn read_eval(path: &Path) -> Result<EvalRun> {
     let shown = path.display();
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-    serde_json::from_str(&text).with_context(|| {
+    serde_json::from_str(&read_record(path)?).with_context(|| {
         format!(
             "{shown} is no record of an evaluation; make one with `fewron eval … --json {shown}`"
         )

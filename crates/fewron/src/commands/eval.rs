@@ -3,17 +3,21 @@
 mod table;
 mod variants;
 
+use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use anyhow::{Result, bail};
-use fewron_eval::tasks::{Eval, EvalError, EvalRun, Task, TaskRecord, Variant};
+use fewron_eval::tasks::{Eval, EvalError, EvalRun, Journal, Task, TaskRecord, Variant};
+use sha2::{Digest, Sha256};
 
 use crate::Outcome;
 use crate::cli::EvalArgs;
 use crate::loaded::{self, Loaded};
+use crate::runs::{self, Planned};
+use crate::store::hex;
 use crate::study::{command_line, cpu_name, model_record, write_json};
 use crate::ui::{self, Interrupted, Progress, Unit};
 
@@ -30,23 +34,36 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     let sparse = variants::variants(&args.masks(), &loaded, &pool)?;
     let sparse: Vec<&dyn Variant> = sparse.iter().map(|variant| variant as &dyn Variant).collect();
     let threads = loaded::thread_count(threads);
-    let records = tasks.iter().map(|task| run_task(&loaded, &sparse, threads, args.seed, task));
-    let records = records.collect::<Result<Vec<_>>>()?;
-
-    let run = EvalRun {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        command: command_line(),
-        finished_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        cpu: cpu_name(),
+    let model = model_record(&loaded)?;
+    let planned = Planned {
+        kind: "eval",
+        what: what(args, &tasks)?,
+        model: &model,
         threads,
-        model: model_record(&loaded)?,
-        seed: args.seed,
-        variants: std::iter::once("dense")
-            .chain(sparse.iter().map(|variant| variant.name()))
-            .map(str::to_owned)
-            .collect(),
-        tasks: records,
+        folder: None,
+        anew: args.restart,
     };
+    let run = runs::recorded(&planned, runs::of_eval, |recorder| {
+        let record = |(number, task)| {
+            let journal = recorder.task(number);
+            run_task(&loaded, &sparse, threads, args.seed, task, Some(&journal))
+        };
+        let tasks = tasks.iter().enumerate().map(record).collect::<Result<Vec<_>>>()?;
+        Ok(EvalRun {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            command: command_line(),
+            finished_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            cpu: cpu_name(),
+            threads,
+            model: model.clone(),
+            seed: args.seed,
+            variants: std::iter::once("dense")
+                .chain(sparse.iter().map(|variant| variant.name()))
+                .map(str::to_owned)
+                .collect(),
+            tasks,
+        })
+    })?;
     if let Some(path) = &args.json {
         write_json(&run, path)?;
     }
@@ -54,6 +71,20 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
         println!("{}", table::table(&run));
     }
     Ok(Outcome::Done)
+}
+
+/// Everything that a sample's outcome depends on, but for the model.
+fn what(args: &EvalArgs, tasks: &[Task]) -> Result<String> {
+    let task = |task: &Task| format!("{:?} {}", task.definition, task.data_sha256);
+    let tasks: Vec<String> = tasks.iter().map(task).collect();
+    let plan = |plan: &PathBuf| match fs::read(plan) {
+        Ok(bytes) => hex(&Sha256::digest(bytes)),
+        // `auto` goes with the model.
+        Err(_) => plan.display().to_string(),
+    };
+    let plans: Vec<String> = args.plan.iter().map(plan).collect();
+    let policies: Vec<String> = args.policy.iter().map(ToString::to_string).collect();
+    Ok(serde_json::to_string(&(tasks, plans, policies, &args.sparsity, args.limit, args.seed))?)
 }
 
 /// Refuses a file whose folder is not there, before the work is done.
@@ -86,6 +117,7 @@ pub(super) fn run_task(
     threads: usize,
     seed: u64,
     task: &Task,
+    journal: Option<&dyn Journal>,
 ) -> Result<TaskRecord> {
     let progress: OnceLock<Progress> = OnceLock::new();
     let show = |done: u64, total: u64| {
@@ -99,6 +131,7 @@ pub(super) fn run_task(
         threads,
         seed,
         progress: &show,
+        journal,
         stop: ui::interrupt_flag(),
     };
     match eval.run(task) {

@@ -17,6 +17,7 @@ use crate::Outcome;
 use crate::cli::RecommendArgs;
 use crate::loaded::Loaded;
 use crate::mask::read_plan_record;
+use crate::runs::read_record;
 use crate::study::{RECORD, read_run};
 
 use speed::Speed;
@@ -76,21 +77,16 @@ fn candidates(args: &RecommendArgs, loaded: Option<&Loaded>) -> Result<Candidate
         return Ok(of_plans(&plans(args, loaded)?, metric)?);
     }
     let path = Path::new(&args.run);
-    ensure!(
-        path.exists(),
-        "there is no run {}; give the folder or the JSON of `fewron sweep`, the JSON of `fewron eval`, \
-         or a model with --plan",
-        path.display()
-    );
     let model = loaded.map(|loaded| &*loaded.model);
     if path.is_dir() || path.ends_with(RECORD) {
         return Ok(of_sweep(&read_run(path)?, metric, model)?);
     }
-    let json = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    if let Ok(run) = serde_json::from_slice(&json) {
+    let json = read_record(path)
+        .context("give a run of `fewron sweep` or `fewron eval`, or a model with --plan")?;
+    if let Ok(run) = serde_json::from_str(&json) {
         return Ok(of_sweep(&run, metric, model)?);
     }
-    match serde_json::from_slice(&json) {
+    match serde_json::from_str(&json) {
         Ok(run) => Ok(of_eval(&run, metric, model)?),
         Err(error) => bail!(
             "{} is no record of `fewron sweep` or `fewron eval` ({error}); their --json writes one",

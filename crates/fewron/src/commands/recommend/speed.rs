@@ -1,6 +1,5 @@
 //! How fast the dense model decodes here: out of a bench, or at most, by the memory bandwidth.
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::bench::bandwidth;
 use crate::cli::RecommendArgs;
 use crate::loaded;
+use crate::runs::read_record;
 
 /// What tokens a second rest on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -52,10 +52,10 @@ impl Speed {
     }
 
     fn of_bench(path: &Path) -> Result<Self> {
-        let json = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let json = read_record(path)?;
         let no_bench =
             || format!("{} is no record of `fewron bench`; its --json writes one", path.display());
-        let bench: Bench = serde_json::from_slice(&json).with_context(no_bench)?;
+        let bench: Bench = serde_json::from_str(&json).with_context(no_bench)?;
         let dense = bench.results.iter().find(|result| result.name == "dense");
         let dense_tok_s = dense.and_then(|dense| dense.decode_tok_s).with_context(no_bench)?;
         ensure!(dense_tok_s > 0.0, no_bench());
