@@ -5,7 +5,7 @@
 //! (ACL 2002); Chen and Cherry, "A Systematic Comparison of Smoothing Techniques for
 //! Sentence-Level BLEU" (WMT 2014), method 3; tokenizer of NIST `mteval-v13a.pl`.
 
-use std::collections::HashMap;
+use crate::overlap::{is_space, shared, words};
 
 /// Longest n-gram that counts.
 const MAX_ORDER: usize = 4;
@@ -63,30 +63,9 @@ struct Matches {
 
 impl Matches {
     fn count(hypothesis: &[&str], reference: &[&str], order: usize) -> Self {
-        let available = ngrams(reference, order);
-        let correct = ngrams(hypothesis, order)
-            .into_iter()
-            .map(|(ngram, n)| n.min(available.get(ngram).copied().unwrap_or(0)))
-            .sum();
+        let correct = shared(hypothesis.windows(order), reference.windows(order));
         Self { correct, total: (hypothesis.len() + 1).saturating_sub(order) }
     }
-}
-
-fn ngrams<'a>(tokens: &'a [&'a str], order: usize) -> HashMap<&'a [&'a str], usize> {
-    let mut counts = HashMap::new();
-    for ngram in tokens.windows(order) {
-        *counts.entry(ngram).or_insert(0) += 1;
-    }
-    counts
-}
-
-/// Splits as Python's `str.split()` does, which also splits at the ASCII separators 0x1c–0x1f.
-fn words(text: &str) -> Vec<&str> {
-    text.split(is_space).filter(|word| !word.is_empty()).collect()
-}
-
-fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
 /// The text with spaces between tokens (not yet squeezed), as `mteval-v13a.pl` does it.

@@ -102,6 +102,23 @@ pub fn sign_test(plus: usize, minus: usize) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
+/// The p's of several tests, adjusted so that each may be held against the level that all of them
+/// together shall keep; in the same order.
+///
+/// Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure" (Scandinavian Journal of
+/// Statistics, 1979).
+pub fn holm(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
+    let (mut adjusted, mut largest) = (vec![0.0; p.len()], 0.0_f64);
+    for (rank, &test) in order.iter().enumerate() {
+        let left = (p.len() - rank) as f64;
+        largest = largest.max((left * p[test]).min(1.0));
+        adjusted[test] = largest;
+    }
+    adjusted
+}
+
 /// Ratio of the medians of `a` and `b`, measured apart, with its 95% percentile interval over seeded
 /// bootstrap draws of both. `None` where either is empty or the median of `b` is 0.
 pub fn bootstrap_ratio_of_medians(
@@ -222,6 +239,17 @@ mod tests {
             assert_eq!(sign_test(plus, minus), sign_test(minus, plus));
         }
         assert!(sign_test(5_000, 5_200) > 0.04);
+    }
+
+    /// As R's `p.adjust(c(0.01, 0.04, 0.03, 0.005, 0.9), "holm")` has them.
+    #[test]
+    fn holm_steps_down_and_never_falls() {
+        let adjusted = holm(&[0.01, 0.04, 0.03, 0.005, 0.9]);
+        for (got, expected) in adjusted.iter().zip([0.04, 0.09, 0.09, 0.025, 0.9]) {
+            assert!((got - expected).abs() < 1e-12, "{adjusted:?}");
+        }
+        assert_eq!(holm(&[0.4, 0.7]), [0.8, 0.8]);
+        assert!(holm(&[]).is_empty());
     }
 
     #[test]

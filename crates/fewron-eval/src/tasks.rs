@@ -12,15 +12,20 @@ mod engine;
 mod error;
 mod generate;
 mod journal;
+mod metric;
 mod multiple_choice;
 mod perplexity;
 mod prompt;
 mod record;
 mod run;
 mod sample;
+mod text_scores;
 mod variant;
 
-pub use compare::{ChangedSample, CompareError, MetricComparison, Side, TaskComparison, compare};
+pub use compare::{
+    CategoryComparison, ChangedSample, CompareError, MetricComparison, Side, TaskComparison,
+    compare,
+};
 pub use definition::{Definition, builtin_tasks};
 pub use error::TaskError;
 pub use journal::{Active, Journal, JournalError, MeasuredSample};

@@ -87,6 +87,51 @@ fn variants_are_compared_sample_by_sample() {
     assert!(unknown.stderr.contains("there are dense, gate@0.5"), "{}", unknown.stderr);
 }
 
+/// Half of one category's answers got worse, one of another's; some samples have no category.
+#[test]
+fn effects_are_told_by_category() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, mut record) = eval(home.path());
+    for (i, sample) in record["tasks"][0]["samples"].as_array_mut().unwrap().iter_mut().enumerate()
+    {
+        match i {
+            0..12 => sample["category"] = json!("big"),
+            12..20 => sample["category"] = json!("small"),
+            _ => {}
+        }
+    }
+    let before = planted(home.path(), &record, "before.json", |_| true);
+    let after = planted(home.path(), &record, "after.json", |i| i >= 6 && i != 12);
+    let compare = |more: &[&str]| {
+        let (before, after) = (before.to_str().unwrap(), after.to_str().unwrap());
+        let run =
+            fewron(home.path(), &[&["compare", before, after, "--a", "gate@0.5"], more].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        run.stdout
+    };
+    let found: Value = serde_json::from_str(&compare(&["--json"])).unwrap();
+    let categories = found["tasks"][0]["categories"].as_array().unwrap();
+    let of = |name: &str| -> Vec<Value> { categories.iter().map(|c| c[name].clone()).collect() };
+    assert_eq!(of("category"), ["big", "small"]);
+    assert_eq!((of("samples"), of("metric")), (vec![12.into(), 8.into()], vec!["acc".into(); 2]));
+    assert_eq!((of("a"), of("b")), (vec![1.0.into(); 2], vec![0.5.into(), 0.875.into()]));
+    assert_eq!(of("worse"), [6, 1]);
+    // 2 · 2⁻⁶, and for two tests twice as much.
+    for (name, expected) in [("p", [0.03125, 1.0]), ("p_holm", [0.0625, 1.0])] {
+        for (p, expected) in of(name).iter().zip(expected) {
+            assert!((p.as_f64().unwrap() - expected).abs() < 1e-9, "{name} {p}");
+        }
+    }
+    assert_eq!(categories[0]["change"]["mean"], json!(-0.5));
+    assert_eq!(found["tasks"][1]["categories"], json!([]));
+
+    let text = compare(&["--categories", "1"]);
+    assert!(text.contains("arc_easy: acc by category, largest effect first"), "{text}");
+    assert!(text.contains("big") && !text.contains("small"), "{text}");
+    assert!(text.contains("… 1 more: --categories N shows more"), "{text}");
+    assert!(!compare(&["--categories", "0"]).contains("by category"));
+}
+
 #[test]
 fn a_planted_drop_fails_and_the_same_run_passes() {
     let home = tempfile::tempdir().unwrap();

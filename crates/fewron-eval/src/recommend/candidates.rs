@@ -121,6 +121,7 @@ fn loss_of(result: &VariantResult, metric: Option<&str>) -> Option<f64> {
         "kl" => Some(found.value),
         "agreement" => Some(1.0 - found.value),
         "bleu_dense" => Some(1.0 - found.value / 100.0),
+        "rougeL_dense" => Some(1.0 - found.value),
         "perplexity" => found.change.map(|change| change.mean),
         _ => found.change.map(|change| -change.mean),
     }

@@ -1,11 +1,15 @@
 //! Two variants on the same samples: what changed, and whether it is more than chance.
 
+mod categories;
+
 use std::collections::HashMap;
 
 use serde::Serialize;
 use thiserror::Error;
 
-use super::aggregate::Metric;
+pub use categories::CategoryComparison;
+
+use super::metric::Metric;
 use super::record::{EvalRun, Outcome, SampleRecord, TaskRecord};
 use crate::record::Interval;
 use crate::stats::{DEFAULT_RESAMPLES, bootstrap_change, sign_test};
@@ -28,6 +32,8 @@ pub struct TaskComparison {
     pub samples: usize,
     /// The task's metrics, the headline first.
     pub metrics: Vec<MetricComparison>,
+    /// The headline metric by category, the largest effect first; empty where the samples have none.
+    pub categories: Vec<CategoryComparison>,
     /// Samples with another answer, in the file's order.
     pub changed: Vec<ChangedSample>,
 }
@@ -76,6 +82,8 @@ pub struct ChangedSample {
     pub b: String,
     /// Characters that both answers begin with; absent for choices.
     pub common: Option<usize>,
+    /// Whole words that both answers begin with, white space aside; absent for choices.
+    pub common_words: Option<usize>,
 }
 
 /// Why two variants cannot be compared.
@@ -123,14 +131,8 @@ fn compare_task(
     }
     let others: HashMap<&str, &SampleRecord> =
         b.0.samples.iter().map(|sample| (sample.id.as_str(), sample)).collect();
-    let pairs: Vec<(&str, &Outcome, &Outcome)> =
-        a.0.samples
-            .iter()
-            .filter_map(|sample| {
-                let other = others.get(sample.id.as_str())?;
-                Some((sample.id.as_str(), outcome(sample, a.1)?, outcome(other, b.1)?))
-            })
-            .collect();
+    let pair = |sample| Pair::of(sample, a.1, others.get(sample.id.as_str())?, b.1);
+    let pairs: Vec<Pair> = a.0.samples.iter().filter_map(pair).collect();
     if pairs.is_empty() {
         return Err(CompareError::NoSample { task });
     }
@@ -140,27 +142,78 @@ fn compare_task(
     };
     let known = names(b);
     let shared = names(a).into_iter().filter(|name| known.contains(name));
-    let metrics = shared.filter_map(|name| compare_metric(&name, &pairs, seed)).collect();
-    let changed = pairs.iter().filter_map(|&(id, a, b)| changed(id, a, b)).collect();
-    Ok(TaskComparison { task, samples: pairs.len(), metrics, changed })
+    let metrics: Vec<MetricComparison> =
+        shared.filter_map(|name| compare_metric(&name, &pairs, seed)).collect();
+    let headline = metrics.first().map(|metric| metric.metric.as_str());
+    Ok(TaskComparison {
+        samples: pairs.len(),
+        categories: headline.map_or(vec![], |name| categories::compare(name, &pairs, seed)),
+        changed: pairs.iter().filter_map(Pair::changed).collect(),
+        task,
+        metrics,
+    })
 }
 
-fn outcome<'a>(sample: &'a SampleRecord, variant: &str) -> Option<&'a Outcome> {
-    let record = sample.variants.iter().find(|record| record.variant == variant)?;
-    Some(&record.outcome)
+/// A sample by both variants.
+#[derive(Clone, Copy)]
+struct Pair<'a> {
+    id: &'a str,
+    category: Option<&'a str>,
+    a: &'a Outcome,
+    b: &'a Outcome,
 }
 
-fn compare_metric(
-    name: &str,
-    pairs: &[(&str, &Outcome, &Outcome)],
-    seed: u64,
-) -> Option<MetricComparison> {
+impl<'a> Pair<'a> {
+    fn of(sample: &'a SampleRecord, a: &str, other: &'a SampleRecord, b: &str) -> Option<Self> {
+        let outcome = |sample: &'a SampleRecord, variant: &str| {
+            let record = sample.variants.iter().find(|record| record.variant == variant)?;
+            Some(&record.outcome)
+        };
+        Some(Self {
+            id: &sample.id,
+            category: sample.category.as_deref().or(other.category.as_deref()),
+            a: outcome(sample, a)?,
+            b: outcome(other, b)?,
+        })
+    }
+
+    /// The sample, if its answer is another one.
+    fn changed(&self) -> Option<ChangedSample> {
+        let id = self.id.to_owned();
+        match (self.a, self.b) {
+            (
+                Outcome::Choice { prediction: a, correct: a_right, .. },
+                Outcome::Choice { prediction: b, correct: b_right, .. },
+            ) if a != b => {
+                let words = |choice: usize, right: bool| {
+                    format!("choice {}, {}", choice + 1, if right { "right" } else { "wrong" })
+                };
+                let (a, b) = (words(*a, *a_right), words(*b, *b_right));
+                Some(ChangedSample { id, a, b, common: None, common_words: None })
+            }
+            (Outcome::Text { text: a, .. }, Outcome::Text { text: b, .. }) if a != b => {
+                let common = Some(same(a.chars(), b.chars()));
+                let common_words = Some(same(a.split_whitespace(), b.split_whitespace()));
+                Some(ChangedSample { id, a: a.clone(), b: b.clone(), common, common_words })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How many items both begin with.
+fn same<T: PartialEq>(a: impl Iterator<Item = T>, b: impl Iterator<Item = T>) -> usize {
+    a.zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// The two variants by a metric; `None` where a sample does not have it.
+fn compare_metric(name: &str, pairs: &[Pair], seed: u64) -> Option<MetricComparison> {
     let metric = Metric::named(name)?;
     let (mut a, mut b, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-    for (_, one, other) in pairs {
-        let (value, weight) = metric.term(one)?;
+    for pair in pairs {
+        let (value, weight) = metric.term(pair.a)?;
         a.push(value);
-        b.push(metric.term(other)?.0);
+        b.push(metric.term(pair.b)?.0);
         weights.push(weight);
     }
     let mean = |values: &[f64]| {
@@ -181,25 +234,4 @@ fn compare_metric(
         worse,
         p: sign_test(better, worse),
     })
-}
-
-/// The sample, if its answer is another one.
-fn changed(id: &str, a: &Outcome, b: &Outcome) -> Option<ChangedSample> {
-    let (a, b, common) = match (a, b) {
-        (
-            Outcome::Choice { prediction: a, correct: a_right, .. },
-            Outcome::Choice { prediction: b, correct: b_right, .. },
-        ) if a != b => {
-            let words = |choice: usize, right: bool| {
-                format!("choice {}, {}", choice + 1, if right { "right" } else { "wrong" })
-            };
-            (words(*a, *a_right), words(*b, *b_right), None)
-        }
-        (Outcome::Text { text: a, .. }, Outcome::Text { text: b, .. }) if a != b => {
-            let common = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
-            (a.clone(), b.clone(), Some(common))
-        }
-        _ => return None,
-    };
-    Some(ChangedSample { id: id.to_owned(), a, b, common })
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::TaskError;
+use super::metric::{ChoiceMetric, GenerateMetric};
 
 /// Names and definitions of the tasks that come with fewron.
 const BUILTIN: [(&str, &str); 9] = [
@@ -77,6 +78,9 @@ pub struct MultipleChoice {
     pub choices: String,
     /// Expression: index of the right answer, or 0 or 1 for each answer.
     pub gold: String,
+    /// Expression: what the record is about, by which effects are told apart; `none` for none.
+    #[serde(default)]
+    pub category: Option<String>,
     /// Names of files beside the data that may hold one label a line, which becomes the record's
     /// field `label`; `{stem}` is the data file's name without its extension.
     #[serde(default)]
@@ -108,6 +112,9 @@ pub struct Generate {
     /// Expression: good answers.
     #[serde(default = "default_references")]
     pub references: String,
+    /// Expression: what the record is about, by which effects are told apart; `none` for none.
+    #[serde(default)]
+    pub category: Option<String>,
     /// Whether the prompt goes through the model's chat template.
     #[serde(default)]
     pub chat: bool,
@@ -121,30 +128,6 @@ pub struct Generate {
     pub few_shot: usize,
     /// What is reported, the headline first.
     pub metrics: Vec<GenerateMetric>,
-}
-
-/// Metrics of [`MultipleChoice`], as lm-evaluation-harness defines them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ChoiceMetric {
-    /// The choice of the largest log-likelihood is right.
-    Acc,
-    /// The choice of the largest log-likelihood per character is right.
-    AccNorm,
-    /// Share of the choices' probability that right choices hold.
-    Mc2,
-}
-
-/// Metrics of [`Generate`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GenerateMetric {
-    /// Best BLEU against a reference.
-    Bleu,
-    /// BLEU against the dense model's text.
-    BleuDense,
-    /// The text's last number is a reference's.
-    ExactMatch,
 }
 
 fn default_window() -> usize {
@@ -213,10 +196,10 @@ impl Definition {
                 ))
             }
             Self::MultipleChoice(task) if task.metrics.is_empty() => {
-                Err(("metrics", "no metrics; name acc, acc_norm or mc2".to_owned()))
+                Err(no_metrics(ChoiceMetric::ALL.iter().map(|metric| metric.name())))
             }
             Self::Generate(task) if task.metrics.is_empty() => {
-                Err(("metrics", "no metrics; name bleu, bleu_dense or exact_match".to_owned()))
+                Err(no_metrics(GenerateMetric::ALL.iter().map(|metric| metric.name())))
             }
             Self::Generate(task) if task.max_new_tokens == 0 => {
                 Err(("max_new_tokens", "max_new_tokens = 0 writes nothing".to_owned()))
@@ -262,6 +245,10 @@ fn read<T: DeserializeOwned>(file: &str, toml: &str) -> Result<T, TaskError> {
         line: e.span().map_or(1, |span| 1 + toml[..span.start].matches('\n').count()),
         problem: e.message().to_owned(),
     })
+}
+
+fn no_metrics(names: impl Iterator<Item = &'static str>) -> (&'static str, String) {
+    ("metrics", format!("no metrics; there are {}", names.collect::<Vec<_>>().join(", ")))
 }
 
 /// Line from 1 of a field's assignment.

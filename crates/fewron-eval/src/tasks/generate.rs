@@ -5,12 +5,12 @@ use fewron_model::KvCache;
 use fewron_model::sampler::argmax;
 use fewron_model::tokenizer::Tokenizer;
 
-use super::definition::{Generate, GenerateMetric};
+use super::definition::Generate;
 use super::engine::{Engine, Lane, Part};
 use super::record::Outcome;
 use super::run::SampleError;
 use super::sample::Question;
-use crate::bleu::sentence_bleu;
+use super::text_scores::outcome;
 
 /// An answer on its way.
 struct Run {
@@ -55,9 +55,10 @@ pub(super) fn measure(
         runs.iter_mut().zip(next).for_each(|(run, token)| run.tokens.push(token));
     }
     let dense = answers[0].0.clone();
+    let beside = |lane: usize| (lane > 0).then_some(dense.as_str());
     let outcomes = answers.into_iter().enumerate();
     Ok(outcomes
-        .map(|(lane, answer)| outcome(task, sample, answer, (lane > 0).then_some(&dense)))
+        .map(|(lane, answer)| outcome(task, &sample.references, answer, beside(lane)))
         .collect())
 }
 
@@ -83,38 +84,4 @@ fn finish(
             texts.swap_remove(at);
         }
     }
-}
-
-fn outcome(
-    task: &Generate,
-    sample: &Question,
-    (text, tokens): (String, usize),
-    dense: Option<&String>,
-) -> Outcome {
-    let wanted = |metric| task.metrics.contains(&metric);
-    let bleu = || sample.references.iter().map(|r| sentence_bleu(&text, r)).fold(0.0, f64::max);
-    let number = last_number(&text);
-    let right = || number.is_some() && sample.references.iter().any(|r| last_number(r) == number);
-    Outcome::Text {
-        tokens,
-        bleu: wanted(GenerateMetric::Bleu).then(bleu),
-        bleu_dense: dense.map(|dense| sentence_bleu(&text, dense)),
-        correct: wanted(GenerateMetric::ExactMatch).then(right),
-        text,
-    }
-}
-
-/// The last number of a text, without separators of thousands and closing zeros behind a point: the
-/// `flexible-extract` of lm-evaluation-harness's gsm8k.
-pub(super) fn last_number(text: &str) -> Option<String> {
-    let in_number = |c: char| c.is_ascii_digit() || matches!(c, ',' | '.' | '-' | '$');
-    let words = text.split(|c: char| !in_number(c)).rev();
-    let word = words.into_iter().find(|word| word.contains(|c: char| c.is_ascii_digit()))?;
-    let word = word.trim_end_matches(['.', ',', '-', '$']);
-    let number = word.rsplit_once('-').map_or(word, |(before, _)| &word[before.len()..]);
-    let plain: String = number.chars().filter(|c| !matches!(c, ',' | '$')).collect();
-    Some(match plain.split_once('.') {
-        Some((whole, decimals)) if decimals.bytes().all(|b| b == b'0') => whole.to_owned(),
-        _ => plain,
-    })
 }

@@ -95,6 +95,18 @@ impl<'a> Field<'a> {
         Ok(self.of(records, record)?.to_string())
     }
 
+    /// The field's value as text, without white space around it; `None` for `none` and for an empty
+    /// text.
+    pub(super) fn text_or_none(
+        &self,
+        records: &Records,
+        record: &Record,
+    ) -> Result<Option<String>, TaskError> {
+        let value = self.of(records, record)?;
+        let text = value.to_string().trim().to_owned();
+        Ok(Some(text).filter(|text| !value.is_none() && !text.is_empty()))
+    }
+
     /// The field's value as a list of texts.
     pub(super) fn texts(
         &self,

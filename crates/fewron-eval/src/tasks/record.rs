@@ -1,6 +1,8 @@
 //! Records of an evaluation. Plain data, no arithmetic.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::record::{DataRecord, Interval, ModelRecord};
 
@@ -95,6 +97,9 @@ pub struct MetricResult {
 pub struct SampleRecord {
     /// The record's own id, or its number from 1.
     pub id: String,
+    /// What the record says it is about; absent where the task has no categories.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub category: Option<String>,
     /// In the order of the results.
     pub variants: Vec<Record>,
 }
@@ -149,14 +154,18 @@ pub enum Outcome {
         text: String,
         /// Its tokens, an end token included.
         tokens: usize,
-        /// Best BLEU against a reference, 0..100.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        bleu: Option<f64>,
-        /// BLEU against the dense model's text, 0..100; absent for the dense model.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        bleu_dense: Option<f64>,
         /// Whether the text's last number is a reference's.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         correct: Option<bool>,
+        /// The other metrics that the task asks for, by their names: BLEU 0..100, all others 0..1. Those
+        /// against the dense model's text are absent for the dense model.
+        #[serde(flatten, deserialize_with = "numbers")]
+        scores: BTreeMap<String, f64>,
     },
+}
+
+/// Numbers by their names; what else is there is left out.
+fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    let all = BTreeMap::<String, serde_json::Value>::deserialize(deserializer)?;
+    Ok(all.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?))).collect())
 }

@@ -88,6 +88,7 @@ impl Eval<'_> {
         let measured = self.measure_all(task, &samples)?;
         let records = |(index, sample): (usize, &MeasuredSample)| SampleRecord {
             id: samples.id(index),
+            category: samples.category(index),
             variants: self.names().zip(sample.outcomes.iter().cloned()).map(record).collect(),
         };
         Ok(TaskRecord {
@@ -294,6 +295,14 @@ impl<'a> Prepared<'a> {
             Self::Windows(_) => (index + 1).to_string(),
             Self::Choices(samples) => samples[index].id.clone(),
             Self::Questions(samples) => samples[index].id.clone(),
+        }
+    }
+
+    fn category(&self, index: usize) -> Option<String> {
+        match self {
+            Self::Windows(_) => None,
+            Self::Choices(samples) => samples[index].category.clone(),
+            Self::Questions(samples) => samples[index].category.clone(),
         }
     }
 }

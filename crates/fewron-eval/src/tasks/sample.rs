@@ -41,6 +41,7 @@ pub(super) enum Samples {
 #[derive(Clone, Debug)]
 pub(super) struct Choices {
     pub(super) id: String,
+    pub(super) category: Option<String>,
     pub(super) prompt: String,
     /// Texts of the answers, without what stands between them and the prompt.
     pub(super) choices: Vec<String>,
@@ -52,6 +53,7 @@ pub(super) struct Choices {
 #[derive(Clone, Debug)]
 pub(super) struct Question {
     pub(super) id: String,
+    pub(super) category: Option<String>,
     pub(super) prompt: String,
     pub(super) references: Vec<String>,
 }
@@ -123,6 +125,7 @@ fn choices(
     let prompt = Field::template(&env, name, "prompt", &task.prompt)?;
     let texts = Field::expression(&env, name, "choices", &task.choices)?;
     let gold = Field::expression(&env, name, "gold", &task.gold)?;
+    let category = Field::expression(&env, name, "category", category_of(&task.category))?;
     let (examples, scored) = split(name, task.few_shot, records)?;
     let sample = |(number, record)| {
         let choices = texts.texts(records, record)?;
@@ -130,7 +133,8 @@ fn choices(
         let right = right(&value, choices.len())
             .ok_or_else(|| gold.problem(records, record, no_gold(&value, choices.len())))?;
         let prompt = prompt.text(records, record)?;
-        Ok(Choices { id: id(record, number), prompt, choices, right })
+        let category = category.text_or_none(records, record)?;
+        Ok(Choices { id: id(record, number), category, prompt, choices, right })
     };
     let mut shown = String::new();
     for example in examples.iter().zip(1..).map(|(record, number)| sample((number, record))) {
@@ -155,6 +159,7 @@ fn questions(
     let prompt = Field::template(&env, name, "prompt", &task.prompt)?;
     let target = Field::template(&env, name, "target", &task.target)?;
     let references = Field::expression(&env, name, "references", &task.references)?;
+    let category = Field::expression(&env, name, "category", category_of(&task.category))?;
     let (examples, scored) = split(name, task.few_shot, records)?;
     let mut shown = String::new();
     for record in examples {
@@ -167,11 +172,17 @@ fn questions(
         let references = references.map(|text| text.trim().to_owned()).filter(|t| !t.is_empty());
         Ok(Question {
             id: id(record, task.few_shot + i + 1),
+            category: category.text_or_none(records, record)?,
             prompt: format!("{shown}{}", prompt.text(records, record)?),
             references: references.collect(),
         })
     };
     scored.iter().enumerate().take(limit).map(question).collect()
+}
+
+/// The expression of the category; `none` where the task has none.
+fn category_of(expression: &Option<String>) -> &str {
+    expression.as_deref().unwrap_or("none")
 }
 
 /// Examples and what is scored.

@@ -1,6 +1,7 @@
 //! Tasks on a tiny random model: what must hold whatever the numbers are.
 
 mod laws;
+mod records;
 mod samples;
 
 use std::path::Path;

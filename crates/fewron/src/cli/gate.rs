@@ -15,7 +15,8 @@ Examples:
 The files are those of `fewron eval --json`. Samples are paired: both variants' answers to the same
 sample are held against each other, so much smaller effects show than two intervals side by side tell
 apart. p is that of the exact sign test over the samples that are better and worse (McNemar's exact test
-where answers are right or wrong).";
+where answers are right or wrong). Where the task has categories, its first metric is compared in each of
+them; p (Holm) is adjusted for as many tests as there are categories.";
 
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
@@ -32,10 +33,13 @@ pub(crate) struct CompareArgs {
     /// Show so many samples whose answers changed, of each task
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) changed: usize,
+    /// Show so many categories of each task, those with the largest effects
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) categories: usize,
     /// Seed of the intervals
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Print everything as JSON, with all changed samples
+    /// Print everything as JSON, with all categories and changed samples
     #[arg(long)]
     pub(crate) json: bool,
 }

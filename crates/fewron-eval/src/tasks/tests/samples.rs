@@ -1,9 +1,9 @@
 //! Definitions and data.
 
 use super::super::definition::Definition;
-use super::super::generate::last_number;
 use super::super::multiple_choice::split;
 use super::super::sample::Samples;
+use super::super::text_scores::last_number;
 use super::*;
 
 fn error(definition: &str, name: &str, data: &str) -> String {
@@ -37,7 +37,7 @@ fn wrong_definitions_name_line_and_field() {
     let kind = wrong("kind = \"quiz\"\n");
     assert!(kind.contains("line 1") && kind.contains("`multiple_choice`"), "{kind}");
     let none = wrong(&format!("{head}gold = \"gold\"\nmetrics = []\n"));
-    assert!(none.contains("line 5: no metrics"), "{none}");
+    assert!(none.contains("line 5: no metrics; there are acc, acc_norm, mc2"), "{none}");
     let jinja = wrong(&format!("{head}gold = \"(gold\"\nmetrics = [\"acc\"]\n"));
     assert!(jinja.contains("`gold` is no Jinja"), "{jinja}");
     let short = wrong("kind = \"perplexity\"\n\nwindow = 33\n");
@@ -107,7 +107,7 @@ fn built_in_tasks_read_their_files() {
     assert!(mc1.prompt.starts_with("Q: What is human") && mc1.prompt.ends_with("\n\nQ: Why?\nA:"));
     assert_eq!((mc1.choices.join("/"), mc1.right), ("z/a".into(), vec![true, false]));
     assert_eq!(choices("truthfulqa_mc2", mc).right, [true, true, false]);
-    let csv = "Type,Question,Best Answer,Correct Answers\nA,Why?,So,\"So; Thus\"\n";
+    let csv = "Type,Category,Question,Best Answer,Correct Answers\nA,Law,Why?,So,\"So; Thus\"\n";
     let Samples::Questions(questions) = task("truthfulqa_gen", "t.csv", csv).unwrap().samples
     else {
         panic!()
@@ -116,6 +116,7 @@ fn built_in_tasks_read_their_files() {
         (questions[0].prompt.as_str(), questions[0].references.join("/").as_str()),
         ("Why?", "So/So/Thus")
     );
+    assert_eq!(questions[0].category.as_deref(), Some("Law"));
 }
 
 /// `_encode_pair` of lm-evaluation-harness, word for word.
