@@ -19,6 +19,7 @@ mod run;
 mod sample;
 mod variant;
 
+pub use compare::lower_is_better;
 pub use compare::{ChangedSample, CompareError, MetricComparison, Side, TaskComparison, compare};
 pub use definition::{Definition, builtin_tasks};
 pub use error::TaskError;

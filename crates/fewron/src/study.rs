@@ -189,8 +189,11 @@ pub(crate) fn write_json(value: &impl serde::Serialize, path: &Path) -> Result<(
     write_whole(path, &json)
 }
 
-/// The record of a sweep: a folder of results, or the JSON file itself.
-pub(crate) fn read_run(path: &Path) -> Result<SweepRun> {
+/// The file that holds a run's record: the one in its folder, or the JSON file itself.
+///
+/// # Errors
+/// When the folder has none.
+pub(crate) fn record_file(path: &Path) -> Result<PathBuf> {
     let file = if path.is_dir() { path.join(RECORD) } else { path.to_owned() };
     if path.is_dir() && !file.exists() {
         let unfinished = path.join(CHECKPOINT).exists();
@@ -201,6 +204,12 @@ pub(crate) fn read_run(path: &Path) -> Result<SweepRun> {
         };
         bail!("{} has no {RECORD}; {way_out}", path.display());
     }
+    Ok(file)
+}
+
+/// The record of a sweep: a folder of results, or the JSON file itself.
+pub(crate) fn read_run(path: &Path) -> Result<SweepRun> {
+    let file = record_file(path)?;
     let json = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
     serde_json::from_slice(&json)
         .with_context(|| format!("{} is no record of `fewron sweep`", file.display()))
