@@ -43,7 +43,7 @@ for (const view of views) {
         const [title, size, marks] = await figure.evaluate((one) => {
           const drawing = [...one.querySelectorAll("svg[role=img], canvas, table")].find((part) => part.getBoundingClientRect().width > 0);
           const box = drawing?.getBoundingClientRect();
-          const marks = drawing?.tagName === "CANVAS" ? drawing.width : drawing?.querySelectorAll(".mark, .bar, .cell, td").length;
+          const marks = drawing?.tagName === "CANVAS" ? drawing.width : drawing?.querySelectorAll(".mark, .beam, .cell, td").length;
           return [one.textContent.slice(0, 40), [box?.width ?? 0, box?.height ?? 0], marks ?? 0];
         });
         assert.ok(size[0] > 100 && size[1] > 40, `${title}: ${size}`);
@@ -199,7 +199,7 @@ describe(`${kind} controls`, () => {
         const shows = (part) => part.checkVisibility();
         const svg = [...one.querySelectorAll("svg[role=img]")].find(shows);
         const count = (selector) => svg?.querySelectorAll(selector).length ?? 0;
-        const values = [...(svg?.querySelectorAll("[data-value]") ?? [])].map((mark) => Number(mark.dataset.value));
+        const values = [...(svg?.querySelectorAll("[data-tip][data-value]") ?? [])].map((mark) => Number(mark.dataset.value));
         const cells = [...one.querySelectorAll(".matrix td[title]")].length / 2;
         return { values, marks: count("g.series .mark") + count("g.row .mark") / 2, rows: count("g.row"), cells: count(".cell") || cells, canvas: [...one.querySelectorAll("canvas")].some(shows) };
       });

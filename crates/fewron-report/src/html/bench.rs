@@ -9,12 +9,14 @@ use super::metrics::Unit;
 use super::page::{self, Frame};
 use super::rows::{FULL, Mark, Row, RowPlot};
 use super::story::plural;
-use super::tables::column;
+use super::tables::{column, word_column};
 use super::variants::{DENSE, style};
 use crate::bench::{BenchRecord, BenchSpeed};
 
 /// The name under which llama.cpp stands among the variants.
 const LLAMA_CPP: &str = "llama.cpp";
+
+const TOKENS_S: Unit = Unit::Decimals(1);
 
 /// A contestant in one phase.
 struct Entry<'a> {
@@ -129,7 +131,7 @@ fn figure(run: &BenchRecord, phase: &Phase<'_>) -> Markup {
         title: format!("{}, tokens per second", phase.name),
         rows: phase.entries.iter().map(|entry| row(entry, &all)).collect(),
         mark: Mark::Bar,
-        unit: Unit::Plain,
+        unit: TOKENS_S,
         ends: (0.0, f64::INFINITY),
         reference: None,
         sides: None,
@@ -148,9 +150,9 @@ fn row(entry: &Entry<'_>, all: &[&str]) -> Row {
     let fact = |name: &str, value: String| (name.to_owned(), value);
     let ratio = speed.ratio_to_dense.filter(|_| entry.name != DENSE);
     let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}×"));
-    let range = Unit::Plain.range(speed.min, speed.max);
+    let range = TOKENS_S.range(speed.min, speed.max);
     let mut facts = vec![
-        fact("tokens/s", Unit::Plain.text(speed.median)),
+        fact("tokens/s", TOKENS_S.text(speed.median)),
         fact("slowest to fastest", range.clone()),
     ];
     if !ratio.is_empty() {
@@ -164,7 +166,7 @@ fn row(entry: &Entry<'_>, all: &[&str]) -> Row {
         strong: false,
         value: speed.median,
         interval: Some((speed.min, speed.max)),
-        texts: vec![Unit::Plain.text(speed.median), ratio, range],
+        texts: vec![TOKENS_S.text(speed.median), ratio, range],
         facts,
     }
 }
@@ -186,7 +188,7 @@ fn table(phases: &[Phase<'_>]) -> Markup {
             table.sortable.words {
                 caption.unseen { "Every phase by every variant" }
                 thead { tr {
-                    (column("Phase")) (column("Variant")) (column("Tokens/s")) (column("Slowest")) (column("Fastest"))
+                    (column("Phase")) (word_column("Variant")) (column("Tokens/s")) (column("Slowest")) (column("Fastest"))
                     (column("To dense")) (column("Bytes per token")) (column("Neurons on"))
                 } }
                 tbody { @for phase in phases { @for entry in &phase.entries {
@@ -194,7 +196,7 @@ fn table(phases: &[Phase<'_>]) -> Markup {
                     tr {
                         th scope="row" data-v=(phase.name) { (phase.name) }
                         td.word data-v=(entry.name) { (entry.name) }
-                        @for value in [speed.median, speed.min, speed.max] { td data-v=(value) { (Unit::Plain.text(value)) } }
+                        @for value in [speed.median, speed.min, speed.max] { td data-v=(value) { (TOKENS_S.text(value)) } }
                         td data-v=[speed.ratio_to_dense] { (speed.ratio_to_dense.map_or_else(dash, |ratio| format!("{ratio:.2}×"))) }
                         td data-v=[entry.bytes_per_token] { (entry.bytes_per_token.map_or_else(dash, count_short)) }
                         td data-v=[entry.active] { (entry.active.map_or_else(dash, |active| percent(active, 0))) }

@@ -9,7 +9,7 @@ use super::answers::part;
 use super::format::{count, number, one_decimal, percent};
 use super::metrics::signed_percent;
 use super::story::plural;
-use super::tables::{column, sort_key};
+use super::tables::{column, sort_key, word_column};
 use super::variants::Style;
 
 /// Most texts that a block shows.
@@ -122,7 +122,7 @@ fn choices(pairs: &[Pair<'_>], sides: &Sides<'_>, room: usize) -> Markup {
                 table.sortable.words {
                     caption.unseen { "Answers that changed from " (sides.a) " to " (sides.b) }
                     thead { tr {
-                        (column("Sample")) (column(sides.a)) (column(sides.b)) (column("Change")) (column("Margin, nats"))
+                        (column("Sample")) (word_column(sides.a)) (word_column(sides.b)) (word_column("Change")) (column("Margin, nats"))
                     } }
                     tbody { @for choice in &lines { (choice_line(choice)) } }
                 }

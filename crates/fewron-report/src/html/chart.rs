@@ -219,7 +219,7 @@ impl<'a> Chart<'a> {
             @for ((one, (end_x, end_y)), y) in ends.iter().zip(spread) {
                 g class={ "label s" (one.slot) } data-series=(one.label) {
                     polyline.leader points=(path(&[(end_x + 6.0, *end_y), (x - 3.0, y)])) {}
-                    text x=(x) y=(round(y + 4.0)) { (shorten(&one.label, self.frame.labels)) }
+                    text x=(x) y=(round(y + 4.0)) { (shorten(&one.label, self.frame.labels - 8.0)) }
                 }
             }
         }
@@ -290,7 +290,7 @@ pub(super) fn path(points: &[(f64, f64)]) -> String {
 
 /// Cuts a label that would leave `room` units; the legend has it in full.
 pub(super) fn shorten(label: &str, room: f64) -> String {
-    let letters = (room / 7.4) as usize;
+    let letters = (room / 7.2) as usize;
     if label.chars().count() <= letters {
         return label.to_owned();
     }

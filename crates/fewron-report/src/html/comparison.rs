@@ -11,7 +11,7 @@ use super::format::{count, percent, word};
 use super::metrics::{self, Unit};
 use super::page::{self, Frame};
 use super::story::plural;
-use super::tables::{column, sort_key};
+use super::tables::{column, sort_key, word_column};
 use super::variants::Style;
 use effects::Verdict;
 
@@ -117,7 +117,7 @@ fn numbers(sides: &Sides<'_>, tasks: &[TaskComparison]) -> Markup {
                 table.sortable.words {
                     caption.unseen { "Every metric of every task by both variants" }
                     thead { tr {
-                        (column("Task")) (column("Metric")) (column(sides.a)) (column(sides.b))
+                        (column("Task")) (word_column("Metric")) (column(sides.a)) (column(sides.b))
                         (column("Change")) (column("Better")) (column("Worse")) (column("p")) (column("Samples"))
                     } }
                     tbody { @for task in tasks { @for metric in &task.metrics {

@@ -10,7 +10,7 @@ use super::format::count;
 use super::metrics;
 use super::page::{self, Frame};
 use super::story::plural;
-use super::tables::{column, sort_key};
+use super::tables::{column, sort_key, word_column};
 use super::variants::{DENSE, style};
 use crate::history::HistoryPoint;
 use lines::Figure;
@@ -173,8 +173,8 @@ fn table(points: &[&HistoryPoint], variants: &[&str]) -> Markup {
                 table.sortable.words {
                     caption.unseen { "Every value of every run" }
                     thead { tr {
-                        (column("Finished")) (column("Run")) (column("Commit")) (column("Model")) (column("Task"))
-                        (column("Variant")) (column("Metric")) (column("Value")) (column("Processor"))
+                        (column("Finished")) (word_column("Run")) (word_column("Commit")) (word_column("Model")) (word_column("Task"))
+                        (word_column("Variant")) (word_column("Metric")) (column("Value")) (word_column("Processor"))
                     } }
                     tbody { @for point in points.iter().rev() { (row(point, variants)) } }
                 }

@@ -132,7 +132,7 @@ impl LinePlot {
             @for ((line, end), at) in ends.iter().zip(spread(&heights, 16.0, bottom)) {
                 g class={ "label " (line.style.class()) } data-series=(line.label) {
                     polyline.leader points=(path(&[(x - RIGHT + 2.0, *end), (x - 3.0, at)])) {}
-                    text x=(x) y=(round(at + 4.0)) { (shorten(&line.label, size.labels)) }
+                    text x=(x) y=(round(at + 4.0)) { (shorten(&line.label, size.labels - 6.0)) }
                 }
             }
         }
@@ -162,8 +162,9 @@ impl LinePlot {
 fn ticks(ticks: &[Tick], x: Axis, bottom: f64) -> Markup {
     html! {
         @for (at, text) in ticks {
-            // The outer texts stay inside the chart.
-            @let anchor = if ticks.len() > 1 && *at < 0.01 { "start" } else if ticks.len() > 1 && *at > 0.99 { "end" } else { "middle" };
+            // Long texts at the ends stay inside the chart.
+            @let long = text.len() > 5 && ticks.len() > 1;
+            @let anchor = if long && *at < 0.01 { "start" } else if long && *at > 0.99 { "end" } else { "middle" };
             text.tick x=(round(x.place(*at))) y=(bottom + 19.0) text-anchor=(anchor) { (text) }
         }
     }

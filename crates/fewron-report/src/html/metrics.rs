@@ -12,7 +12,9 @@ pub(super) enum Unit {
     Share,
     /// A change, written in percent with its sign.
     Change,
-    /// A number as it is.
+    /// A number with so many decimals.
+    Decimals(usize),
+    /// A number with three digits or so.
     Plain,
 }
 
@@ -28,7 +30,7 @@ const WORDS: [Words; 12] = [
     Words {
         name: "perplexity",
         words: "Perplexity",
-        unit: Unit::Plain,
+        unit: Unit::Decimals(2),
         meaning: "exp of the mean negative log-likelihood of a token; lower is better.",
     },
     Words {
@@ -70,25 +72,25 @@ const WORDS: [Words; 12] = [
     Words {
         name: "bleu",
         words: "BLEU",
-        unit: Unit::Plain,
+        unit: Unit::Decimals(1),
         meaning: "Best BLEU of a text against its references, 0 to 100.",
     },
     Words {
         name: "bleu_dense",
         words: "BLEU against dense",
-        unit: Unit::Plain,
+        unit: Unit::Decimals(1),
         meaning: "BLEU of a text against the dense model’s, 0 to 100.",
     },
     Words {
         name: "decode_tok_s",
         words: "Decoding, tokens/s",
-        unit: Unit::Plain,
+        unit: Unit::Decimals(1),
         meaning: "Tokens written in a second, median over repetitions.",
     },
     Words {
         name: "prefill_tok_s",
         words: "Prefill, tokens/s",
-        unit: Unit::Plain,
+        unit: Unit::Decimals(1),
         meaning: "Tokens of a prompt read in a second, median over repetitions.",
     },
     Words {
@@ -144,8 +146,8 @@ impl Unit {
         match self {
             Self::Share => percent(value, 1),
             Self::Change => signed_percent(value),
-            Self::Plain if value.is_finite() && value.abs() >= 10.0 => format!("{value:.1}"),
-            Self::Plain => number(value),
+            Self::Decimals(decimals) if value.is_finite() => format!("{value:.decimals$}"),
+            Self::Decimals(_) | Self::Plain => number(value),
         }
     }
 
@@ -159,7 +161,7 @@ impl Unit {
         let value = if value.abs() < step / 1e6 { 0.0 } else { value };
         let (value, step, end) = match self {
             Self::Share | Self::Change => (value * 100.0, step * 100.0, "%"),
-            Self::Plain => (value, step, ""),
+            Self::Decimals(_) | Self::Plain => (value, step, ""),
         };
         let decimals = (0..6).find(|&d| {
             let scaled = step * 10f64.powi(d);

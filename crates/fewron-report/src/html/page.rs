@@ -133,7 +133,8 @@ fn heat_classes() -> String {
         } else {
             ("--heat-1", "--heat-2", (step - 10) * 10)
         };
-        let ink = if step <= 8 { "--heat-ink-low" } else { "--heat-ink-high" };
+        // Black and white change places where either has a contrast of 4.5.
+        let ink = if step <= 10 { "--heat-ink-low" } else { "--heat-ink-high" };
         let _ = writeln!(
             css,
             ".q{step}{{--q:color-mix(in srgb,var({to}) {share}%,var({from}));background:var(--q);\

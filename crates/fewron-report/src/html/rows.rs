@@ -112,10 +112,11 @@ impl RowPlot<'_> {
                 @if let Some(reference) = self.reference.filter(|value| axis.holds(*value)) {
                     @let x = round(axis.place(reference));
                     line.reference x1=(x) x2=(x) y1=(top - 4.0) y2=(bottom) {}
-                    @if let Some((left, right)) = self.sides {
-                        text.tick x=(x - 9.0) y=(top - 11.0) text-anchor="end" { "← " (left) }
-                        text.tick x=(x + 9.0) y=(top - 11.0) { (right) " →" }
-                    }
+                }
+                @if let Some((left, right)) = self.sides {
+                    @let (from, to) = layout.axis();
+                    text.tick x=(from) y=(top - 11.0) { "← " (left) }
+                    text.tick x=(to) y=(top - 11.0) text-anchor="end" { (right) " →" }
                 }
                 (self.column_heads(layout, top))
                 @for (at, row) in self.rows.iter().enumerate() {
@@ -135,14 +136,14 @@ impl RowPlot<'_> {
         Axis::around(values, self.ends, layout.axis())
     }
 
+    /// Heads of the columns that some row has a text in.
     fn column_heads(&self, layout: Layout, top: f64) -> Markup {
-        let edges = column_edges(layout);
+        let used = |at: usize| {
+            self.rows.iter().any(|row| row.texts.get(at).is_some_and(|text| !text.is_empty()))
+        };
         html! {
-            // On a phone the words at both sides of the reference need the room.
-            @if layout.labels > 0.0 || self.sides.is_none() {
-                @for (head, x) in self.heads.iter().zip(edges) {
-                    text.tick x=(x) y=(top - 11.0) text-anchor="end" { (head) }
-                }
+            @for (at, (head, x)) in self.heads.iter().zip(column_edges(layout)).enumerate() {
+                @if used(at) { text.tick x=(x) y=(top - 11.0) text-anchor="end" { (head) } }
             }
         }
     }
@@ -171,7 +172,7 @@ impl RowPlot<'_> {
         html! {
             @if self.mark == Mark::Bar {
                 @let x = place(0.0);
-                rect.bar x=(x) y=(y - 7.0) width=(round(place(row.value) - x)) height="14" {}
+                rect.beam x=(x) y=(y - 7.0) width=(round(place(row.value) - x)) height="14" {}
             }
             @if let Some((low, high)) = row.interval {
                 line.reach x1=(place(low)) x2=(place(high)) y1=(y) y2=(y) {}

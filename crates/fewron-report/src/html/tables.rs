@@ -35,6 +35,11 @@ pub(super) fn column(name: &str) -> Markup {
     html! { th scope="col" aria-sort="none" { button type="button" { (name) } } }
 }
 
+/// Head of a column of words that sorts.
+pub(super) fn word_column(name: &str) -> Markup {
+    html! { th.word scope="col" aria-sort="none" { button type="button" { (name) } } }
+}
+
 fn row(one: &Series<'_>, point: &Point) -> Markup {
     let actual = point.actual;
     let share = |share: f32| percent(f64::from(share), 1);

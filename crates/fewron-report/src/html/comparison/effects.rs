@@ -74,7 +74,6 @@ pub(super) fn section(sides: &Sides<'_>, tasks: &[TaskComparison]) -> Markup {
 fn forest(sides: &Sides<'_>, tasks: &[TaskComparison]) -> Markup {
     let rows: Vec<Row> =
         all(tasks).filter_map(|(task, metric)| effect(sides, task, metric)).collect();
-    let (worse, better) = (format!("{} worse", sides.b), format!("{} better", sides.b));
     let plot = RowPlot {
         title: format!(
             "Relative change of each metric from {} to {}, turned so that right is better",
@@ -85,12 +84,12 @@ fn forest(sides: &Sides<'_>, tasks: &[TaskComparison]) -> Markup {
         unit: Unit::Change,
         ends: (-MOST, MOST),
         reference: Some(0.0),
-        sides: Some((&worse, &better)),
+        sides: Some(("worse", "better")),
         heads: &["change", "p", "values"],
     };
     html! {
         figure.plot {
-            div.controls { h3 { "Effect" span.muted { " relative, turned so that right is better" } } (effects_csv(tasks)) }
+            div.controls { h3 { "Effect" span.muted { " of " (sides.b) " against " (sides.a) ", relative" } } (effects_csv(tasks)) }
             @if plot.rows.is_empty() {
                 p.note { "No metric has a relative change: the first variant’s values are 0." }
             } @else {

@@ -11,6 +11,9 @@ use super::super::metrics::{self, Unit};
 use super::super::series::SLOTS;
 use super::super::variants::{DENSE, Style, family};
 
+/// How far lines stand apart across, so that their intervals do not hide each other.
+const APART: f64 = 0.006;
+
 /// A variant on a task.
 struct Kept<'a> {
     variant: &'a str,
@@ -104,11 +107,12 @@ fn kept(result: &VariantResult) -> Option<Kept<'_>> {
 
 fn plot(curves: &[Curve<'_>], least: f64) -> LinePlot {
     let x = |active: f64| (1.0 - active) / (1.0 - least);
+    let aside = |at: usize| APART * (at as f64 + 1.0 - curves.len() as f64);
     let line = |(at, curve): (usize, &Curve<'_>)| Line {
         label: curve.label.clone(),
         style: Style::Slot(at % SLOTS),
         dots: std::iter::once(dense_dot())
-            .chain(curve.points.iter().map(|kept| dot(kept, x(kept.active))))
+            .chain(curve.points.iter().map(|kept| dot(kept, x(kept.active) + aside(at))))
             .collect(),
     };
     LinePlot {

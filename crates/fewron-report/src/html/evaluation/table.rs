@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::super::format::percent;
 use super::super::metrics::{self, Unit};
-use super::super::tables::{column, sort_key};
+use super::super::tables::{column, sort_key, word_column};
 use super::super::variants::style;
 
 /// The section.
@@ -19,7 +19,7 @@ pub(super) fn section(run: &EvalRun) -> Markup {
                 table.sortable.words {
                     caption.unseen { "Every metric of every task by every variant" }
                     thead { tr {
-                        (column("Task")) (column("Metric")) (column("Variant")) (column("Neurons on"))
+                        (column("Task")) (word_column("Metric")) (word_column("Variant")) (column("Neurons on"))
                         (column("Value")) (column("Standard error")) (column("Change")) (column("Samples"))
                     } }
                     tbody {

@@ -31,7 +31,7 @@ fn one_task(run: &EvalRun, task: &TaskRecord) -> Markup {
         h3 {
             (task.task)
             span.muted {
-                " " (task.kind.replace('_', " ")) ", " (plural(task.data.samples, "sample"))
+                " " @if task.kind != task.task { (task.kind.replace('_', " ")) ", " } (plural(task.data.samples, "sample"))
                 @if task.few_shot > 0 { ", " (plural(task.few_shot, "solved example")) " shown" }
             }
         }

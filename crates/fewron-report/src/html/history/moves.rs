@@ -74,9 +74,9 @@ pub(super) fn section(moves: &[Move<'_>]) -> Markup {
                 table.words {
                     caption.unseen { "Values whose interval does not touch that of the run before" }
                     thead { tr {
-                        th scope="col" { "Value" } th scope="col" { "Variant" } th scope="col" { "Before" }
-                        th scope="col" { "Last" } th scope="col" { "" span.unseen { "Direction" } } th scope="col" { "Run" }
-                        th scope="col" { "Commit" }
+                        th scope="col" { "Value" } th.word scope="col" { "Variant" } th scope="col" { "Before" }
+                        th scope="col" { "Last" } th.word scope="col" { span.unseen { "Direction" } } th.word scope="col" { "Run" }
+                        th.word scope="col" { "Commit" }
                     } }
                     tbody { @for one in moves.iter().take(LISTED) { (row(one)) } }
                 }
