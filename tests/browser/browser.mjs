@@ -11,10 +11,9 @@ const ARGUMENTS = [
 ];
 
 const report = process.env.FEWRON_REPORT;
-if (!report) throw new Error("set FEWRON_REPORT to a page, see README.md");
-export const url = pathToFileURL(resolve(report)).href;
+export const url = report && pathToFileURL(resolve(report)).href;
 // `sweep`, `evaluation`, `comparison`, `history`, `bench`, …
-export const kind = readFileSync(report, "utf8").match(/<html [^>]*data-page="(\w+)"/)[1];
+export const kind = report && readFileSync(report, "utf8").match(/<html [^>]*data-page="(\w+)"/)[1];
 export const folder = process.env.FEWRON_SCREENSHOTS;
 if (folder) mkdirSync(folder, { recursive: true });
 

@@ -8,6 +8,7 @@ import { after, before, describe, it } from "node:test";
 
 import { download, folder, kind, launch, open, url, views } from "./browser.mjs";
 
+if (!url) throw new Error("set FEWRON_REPORT to a page, see README.md");
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 let browser;

@@ -62,6 +62,7 @@ pub fn render(run: &BenchRecord) -> String {
         title: &format!("{}: speed", run.model.name),
         contents: &[("speed", "Speed"), ("numbers", "Numbers"), ("about", "Method")],
         measured_by: &run.version,
+        style: "",
         scripts: &[],
     };
     frame.document(&sections, &page::json(&()))

@@ -107,9 +107,9 @@ fn choices(pairs: &[Pair<'_>], sides: &Sides<'_>, room: usize) -> Markup {
     };
     let all = changed.len();
     let summary = format!(
-        "{} of {} answers changed: {} lost, {} gained, {} otherwise.",
+        "{} of {} changed: {} lost, {} gained, {} otherwise.",
         count(all as u64),
-        plural(pairs.len(), "sample"),
+        plural(pairs.len(), "answer"),
         turned(true, false),
         turned(false, true),
         turned(false, false) + turned(true, true),

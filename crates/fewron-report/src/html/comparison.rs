@@ -50,6 +50,7 @@ pub fn render(a: Side<'_>, b: Side<'_>, tasks: &[TaskComparison]) -> String {
             ("about", "Method"),
         ],
         measured_by: &b.run.version,
+        style: "",
         scripts: &[],
     };
     frame.document(&sections, &page::json(&()))

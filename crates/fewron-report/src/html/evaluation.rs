@@ -45,6 +45,7 @@ pub fn render(run: &EvalRun) -> String {
         title: &format!("{}: evaluation", run.model.name),
         contents: &contents,
         measured_by: &run.version,
+        style: "",
         scripts: &[],
     };
     frame.document(&sections, &page::json(&()))
@@ -70,8 +71,8 @@ fn figures(best: &Verdict<'_>) -> Markup {
         dl.figures {
             @if let Some((task, loss)) = best.worst {
                 div {
-                    dt { "Largest loss" } dd { (percent(loss.mean, 1)) }
-                    dd.small { (task) ", 95% interval " (metrics::Unit::Change.range(loss.low, loss.high)) }
+                    dt { "May lose up to" } dd { (percent(loss.high.max(0.0), 1)) }
+                    dd.small { "on " (task) ", 95% sure; measured " (metrics::Unit::Change.text(loss.mean)) " lost" }
                 }
             }
             @if let Some(active) = best.active {

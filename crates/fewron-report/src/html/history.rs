@@ -60,6 +60,7 @@ pub fn render(points: &[HistoryPoint]) -> String {
         title: "History of runs",
         contents: &contents,
         measured_by: "at the commits shown",
+        style: "",
         scripts: &SCRIPTS,
     };
     frame.document(&sections, &page::json(&()))

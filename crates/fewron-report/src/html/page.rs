@@ -27,14 +27,16 @@ pub(super) struct Frame<'a> {
     pub(super) contents: &'a [(&'a str, &'a str)],
     /// Version of fewron that measured.
     pub(super) measured_by: &'a str,
-    /// Scripts of this page alone.
+    /// Styles of this page alone.
+    pub(super) style: &'static str,
+    /// Scripts of this page alone, behind the common ones.
     pub(super) scripts: &'a [&'static str],
 }
 
 impl Frame<'_> {
     /// The whole document around `sections`, with `data` for the script, made by [`json`].
     pub(super) fn document(&self, sections: &Markup, data: &str) -> String {
-        let style = STYLES.concat() + &heat_classes();
+        let style = STYLES.concat() + &heat_classes() + self.style;
         let script = [&SCRIPTS[..], self.scripts].concat().concat();
         let document = html! {
             (DOCTYPE)

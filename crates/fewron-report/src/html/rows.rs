@@ -82,7 +82,7 @@ impl Layout {
 
     /// Left and right end of the axis.
     fn axis(&self) -> (f64, f64) {
-        (self.labels.max(8.0), self.width - self.texts() - 14.0)
+        (self.labels.max(18.0), self.width - self.texts() - 14.0)
     }
 }
 

@@ -30,6 +30,7 @@ pub fn render(run: &SweepRun, beside: Option<&SweepRun>) -> String {
         title: &format!("{}: {} sweep", run.model.name, run.protocol),
         contents: &contents(run),
         measured_by: &run.settings.version,
+        style: "",
         scripts: &SCRIPTS,
     };
     frame.document(&sections, &data::json(run, &series, &both))

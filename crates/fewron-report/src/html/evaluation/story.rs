@@ -100,20 +100,27 @@ pub(super) fn headline(run: &EvalRun, best: Option<&Verdict<'_>>) -> String {
         });
         return format!("{on}{} stays within 5% of the dense model {on_all}.", best.variant);
     }
-    let none = if run.variants.len() > 2 { "No sparse variant stays" } else { "It does not stay" };
-    let on_every = if run.tasks.len() > 1 { "on every task" } else { &on_all };
-    let closest = match best.worst {
-        Some((task, loss)) if run.variants.len() > 2 => format!(
-            "{} comes closest and may lose {} of it on {task}",
-            best.variant,
-            percent(loss.high, 0)
+    let one = run.tasks.len() == 1;
+    let within = format!(
+        "to stay within 5% of the dense model {}",
+        if one { &on_all } else { "on every task" }
+    );
+    let may_lose = best.worst.map_or_else(
+        || "the dense model scores nothing to lose".to_owned(),
+        |(task, loss)| {
+            let on = if one { String::new() } else { format!(" on {task}") };
+            format!("may lose {}{on}", percent(loss.high, 0))
+        },
+    );
+    match (run.variants.len() > 2, best.worst.is_some()) {
+        (true, true) => format!(
+            "No sparse variant is sure {within}; {} comes closest and {may_lose}.",
+            best.variant
         ),
-        Some((task, loss)) => {
-            format!("{} may lose {} of it on {task}", best.variant, percent(loss.high, 0))
-        }
-        None => "the dense model scores nothing to lose".to_owned(),
-    };
-    format!("{none} within 5% of the dense model {on_every}, chance included; {closest}.")
+        (true, false) => format!("No sparse variant is sure {within}: {may_lose}."),
+        (false, true) => format!("{} is not sure {within}: it {may_lose}.", best.variant),
+        (false, false) => format!("{} is not sure {within}: {may_lose}.", best.variant),
+    }
 }
 
 /// What was measured, in one paragraph.
