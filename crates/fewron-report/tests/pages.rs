@@ -251,7 +251,7 @@ fn histories_say_what_moved_at_the_last_run() {
     assert_eq!(headline(&[]), "No run is recorded yet.");
     assert_eq!(headline(&history(1)), "Nothing was measured twice yet.");
     let calm: Vec<HistoryPoint> =
-        history(24).into_iter().filter(|point| point.run < "eval-021".to_owned()).collect();
+        history(24).into_iter().filter(|point| point.run.as_str() < "eval-021").collect();
     assert!(headline(&calm).starts_with("At the last run none of "), "{}", headline(&calm));
     // The last evaluation lost twelve points of accuracy, each variant of each model.
     let mut points = history(24);
