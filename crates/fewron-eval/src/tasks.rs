@@ -24,7 +24,7 @@ mod variant;
 
 pub use compare::{
     CategoryComparison, ChangedSample, CompareError, MetricComparison, Side, TaskComparison,
-    compare,
+    compare, lower_is_better,
 };
 pub use definition::{Definition, builtin_tasks};
 pub use error::TaskError;

@@ -1,34 +1,9 @@
-// Curves: which series are shown, the KL axis, and a cross line that reads all series at a ratio.
-const shown = new Set(data.series.map((one) => one.label));
+// Curves: a cross line that reads all series at a ratio.
 const formats = {
   agreement: (v) => percent(v),
   bleu: (v) => v === null ? "–" : v.toFixed(1),
   kl: (v) => v === null ? "–" : v < 0.1 ? v.toFixed(4) : v.toFixed(3),
 };
-
-function forSeries(label, act) {
-  for (const part of all(".chart [data-series]")) if (part.dataset.series === label) act(part);
-}
-
-for (const button of all("[data-toggle]")) {
-  const label = button.dataset.toggle;
-  button.addEventListener("click", () => {
-    const on = !shown.has(label);
-    if (on) shown.add(label);
-    else shown.delete(label);
-    button.setAttribute("aria-pressed", on);
-    forSeries(label, (part) => part.classList.toggle("off", !on));
-  });
-  const dim = (on) => {
-    for (const part of all(".chart [data-series]")) part.classList.toggle("dim", on && part.dataset.series !== label);
-  };
-  button.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") dim(true); });
-  button.addEventListener("pointerleave", () => dim(false));
-}
-
-onChoice("axis", (axis) => {
-  for (const panel of all("[data-axis]")) panel.hidden = panel.dataset.axis !== axis;
-});
 
 // The series that a chart draws.
 function seriesOf(chart) {

@@ -269,4 +269,16 @@ if (byId("activity-map")) readActivity(byId("activity-map"));
 let resizing;
 addEventListener("resize", () => { cancelAnimationFrame(resizing); resizing = requestAnimationFrame(drawMaps); });
 drawMaps();
-setTheme(storedTheme());
+
+onCsv("kept-by-layer", () => [["name", "units", "ratio", "layer", "kept"]].concat(
+  (data.kept[choices.metric]?.[choices.kind] || []).flatMap((row) =>
+    row.layers.map((kept, layer) => [choices.metric, choices.kind, row.ratio, layer, kept])),
+));
+onCsv("neurons", () => [["name", "layer", choices.order === "sorted" ? "rank" : "neuron", "kept"]].concat(
+  (data.activity[choices.metric] ? activityRows(choices.metric) : []).flatMap((row, layer) =>
+    [...row].map((level, i) => [choices.metric, layer, choices.order === "sorted" ? i : i * data.stride, Number((level / 63).toFixed(3))])),
+));
+onCsv("heads", () => [["name", "layer", "head", "share"]].concat(
+  (data.heads[choices.metric] || []).flatMap((heads, layer) =>
+    heads.map((share, head) => [choices.metric, layer, head, share])),
+));

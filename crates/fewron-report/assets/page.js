@@ -1,5 +1,5 @@
 "use strict";
-// Data, tooltip, theme, selectors, sortable table, copy button. Charts and maps follow.
+// Data, tooltip, theme, selectors, sortable table, copy button. Figures follow.
 const data = JSON.parse(document.getElementById("data").textContent);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const byId = (id) => document.getElementById(id);
@@ -43,20 +43,31 @@ function hideTip() {
 addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
 addEventListener("scroll", hideTip, { passive: true });
 
-// Choices: a group of buttons with one pressed; `onChoice(name, f)` hears of changes.
+// Choices: a group of buttons with one pressed; `onChoice(name, f)` hears of changes. Panels of a choice
+// show while it has their value. Without scripts all of them show, or those that were not hidden.
 const choices = {};
 const listeners = {};
 const onChoice = (name, listener) => (listeners[name] ||= []).push(listener);
+
+function showPanels(name) {
+  for (const panel of all(`[data-panel="${name}"]`)) {
+    const on = panel.dataset.value === choices[name];
+    if (panel instanceof SVGElement) panel.setAttribute("visibility", on ? "visible" : "hidden");
+    else panel.hidden = !on;
+  }
+}
 
 for (const group of all("[data-selector]")) {
   const buttons = all("button", group);
   const name = group.dataset.selector;
   choices[name] = buttons.find((b) => b.getAttribute("aria-pressed") === "true")?.dataset.value;
+  showPanels(name);
   group.addEventListener("click", (event) => {
     const chosen = event.target.closest("button");
     if (!chosen) return;
     for (const button of buttons) button.setAttribute("aria-pressed", button === chosen);
     choices[name] = chosen.dataset.value;
+    showPanels(name);
     for (const listener of listeners[name] || []) listener(chosen.dataset.value);
   });
 }
@@ -89,22 +100,26 @@ byId("theme").addEventListener("click", () => {
   setTheme(theme);
 });
 systemDark.addEventListener("change", () => setTheme(root.dataset.theme));
+setTheme(storedTheme());
 
 // Paper is light whatever the screen is.
 let screenTheme;
 addEventListener("beforeprint", () => { screenTheme = root.dataset.theme; setTheme("light"); });
 addEventListener("afterprint", () => setTheme(screenTheme));
 
-// Table: numbers sort by their unrounded value, a second press turns the order round.
+// Table: numbers sort by their unrounded value, the largest first; a second press turns the order round.
+// What has no value goes last.
 function sortBy(table, column) {
   const head = table.tHead.rows[0].cells[column];
-  const falling = head.getAttribute("aria-sort") === "none" ? column > 1 : head.getAttribute("aria-sort") === "ascending";
+  const rows = [...table.tBodies[0].rows];
+  const key = (row) => row.cells[column].dataset.v ?? "";
+  const numbers = rows.every((row) => Number.isFinite(Number(key(row))));
+  const state = head.getAttribute("aria-sort");
+  const falling = state === "none" ? numbers : state === "ascending";
   for (const cell of table.tHead.rows[0].cells) if (cell.hasAttribute("aria-sort")) cell.setAttribute("aria-sort", "none");
   head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-  const key = (row) => row.cells[column].dataset.v;
-  const compare = (a, b) => column === 0 ? key(a).localeCompare(key(b)) : number(key(a)) - number(key(b));
-  const number = (text) => Number.isFinite(Number(text)) ? Number(text) : Infinity;
-  const rows = [...table.tBodies[0].rows].sort((a, b) => falling ? compare(b, a) : compare(a, b));
+  const compare = (a, b) => numbers ? Number(key(a)) - Number(key(b)) : key(a).localeCompare(key(b));
+  rows.sort((a, b) => (key(a) === "") - (key(b) === "") || (falling ? compare(b, a) : compare(a, b)));
   table.tBodies[0].append(...rows);
 }
 

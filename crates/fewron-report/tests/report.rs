@@ -1,17 +1,12 @@
 //! The report as a whole: what it says, that it is safe, well-formed and small.
 
 mod fixture;
+mod markup;
 
 use fewron_eval::record::{Analysis, SweepRun};
 use fewron_report::html::render;
 use fewron_report::write_report;
-
-/// Text of the first `name` element.
-fn element<'a>(page: &'a str, name: &str) -> &'a str {
-    let open = page.find(&format!("<{name}>")).expect("element is there") + name.len() + 2;
-    let close = page[open..].find(&format!("</{name}>")).expect("element is closed");
-    &page[open..open + close]
-}
+use markup::{assert_well_formed, element};
 
 fn headline(run: &SweepRun) -> String {
     element(&render(run, None), "h1").to_owned()
@@ -20,30 +15,6 @@ fn headline(run: &SweepRun) -> String {
 fn keep(mut run: SweepRun, keep: impl Fn(&str, f32) -> bool) -> SweepRun {
     run.points.retain(|point| keep(point.name(), point.ratio));
     run
-}
-
-/// Walks the tags: everything that opens must close in order. Text of `script` and `style` is raw.
-fn assert_well_formed(page: &str) {
-    const VOID: [&str; 2] = ["meta", "br"];
-    let mut open: Vec<&str> = Vec::new();
-    let mut rest = page.strip_prefix("<!DOCTYPE html>").expect("a doctype");
-    while let Some(start) = rest.find('<') {
-        let tag = &rest[start + 1..];
-        let end = tag.find('>').expect("a tag ends");
-        let (body, after) = (&tag[..end], &tag[end + 1..]);
-        let name = body.trim_start_matches('/').split([' ', '\n']).next().unwrap();
-        assert!(name.chars().all(|c| c.is_ascii_alphanumeric()), "bad tag <{body}>");
-        rest = after;
-        if body.starts_with('/') {
-            assert_eq!(open.pop(), Some(name), "</{name}> closes another element");
-        } else if !VOID.contains(&name) {
-            open.push(name);
-            if ["script", "style"].contains(&name) {
-                rest = &rest[rest.find(&format!("</{name}>")).expect("raw text ends")..];
-            }
-        }
-    }
-    assert_eq!(open, Vec::<&str>::new());
 }
 
 #[test]
@@ -201,6 +172,23 @@ fn nothing_is_fetched() {
     }
     assert!(page.contains("default-src 'none'") && !page.contains("unsafe-inline"));
     assert!(!page.contains(" style=\""), "the policy would block a style attribute");
+}
+
+#[test]
+fn every_figure_has_its_numbers() {
+    let (oracle, runtime) = (fixture::oracle(), fixture::runtime());
+    let page = render(&oracle, Some(&runtime));
+    for figure in markup::figures(&page) {
+        assert!(figure.contains(".csv\"") || figure.contains("data-csv="), "{figure}");
+    }
+    let lines = markup::csv(&page, "agreement");
+    assert_eq!(lines[0], "series,ratio,agreement,low,high");
+    assert_eq!(lines.len(), 1 + oracle.points.len());
+    let point = oracle.points.iter().find(|p| p.name() == "cor-gxo" && p.ratio == 0.8).unwrap();
+    let (low, high) = (point.agreement.low, point.agreement.high);
+    assert!(lines.contains(&format!("cor-gxo,0.8,0.961,{low},{high}")), "{lines:?}");
+    let both = markup::csv(&page, "oracle-gap-agreement");
+    assert_eq!(both.len(), 1 + oracle.points.len() + runtime.points.len());
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub(crate) enum Command {
     /// Write a Hugging Face directory as a GGUF file
     #[command(after_help = quantize::CONVERT_EXAMPLES)]
     Convert(ConvertArgs),
-    /// Draw a finished sweep as one HTML page
+    /// Draw a sweep, an evaluation or a bench as one HTML page
     #[command(after_help = study::REPORT_EXAMPLES)]
     Report(ReportArgs),
     /// Run the main job on the default model, from download to report

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 pub(crate) use points::{of_bench, of_eval, of_plan, of_sweep};
 
 use crate::store::{Home, hex};
-use crate::study::{RECORD, command_line, cpu_name};
+use crate::study::{command_line, cpu_name, record_file};
 use crate::ui::{self, Interrupted};
 
 /// Names the folder of the store, or is `off`.
@@ -161,7 +161,7 @@ impl Journal for TaskJournal<'_> {
 /// When there is no such file or run, or the run has no record.
 pub(crate) fn read_record(run: &Path) -> Result<String> {
     if run.exists() {
-        let file = if run.is_dir() { run.join(RECORD) } else { run.to_owned() };
+        let file = record_file(run)?;
         return fs::read_to_string(&file)
             .with_context(|| format!("cannot read {}", file.display()));
     }

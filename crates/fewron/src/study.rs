@@ -205,9 +205,13 @@ pub(crate) fn write_json(value: &impl serde::Serialize, path: &Path) -> Result<(
     write_whole(path, &json)
 }
 
-/// The record of a sweep: a folder of results, the JSON file itself, or a run of the store.
-pub(crate) fn read_run(path: &Path) -> Result<SweepRun> {
-    if path.is_dir() && !path.join(RECORD).exists() {
+/// The file that holds a run's record: the one in its folder, or the JSON file itself.
+///
+/// # Errors
+/// When the folder has none.
+pub(crate) fn record_file(path: &Path) -> Result<PathBuf> {
+    let file = if path.is_dir() { path.join(RECORD) } else { path.to_owned() };
+    if path.is_dir() && !file.exists() {
         let unfinished = path.join(CHECKPOINT).exists();
         let way_out = if unfinished {
             "its sweep is unfinished: run the same `fewron sweep` again"
@@ -216,6 +220,11 @@ pub(crate) fn read_run(path: &Path) -> Result<SweepRun> {
         };
         bail!("{} has no {RECORD}; {way_out}", path.display());
     }
+    Ok(file)
+}
+
+/// The record of a sweep: a folder of results, the JSON file itself, or a run of the store.
+pub(crate) fn read_run(path: &Path) -> Result<SweepRun> {
     serde_json::from_str(&runs::read_record(path)?)
         .with_context(|| format!("{} is no record of `fewron sweep`", path.display()))
 }

@@ -82,6 +82,10 @@ fn variants_are_compared_sample_by_sample() {
         assert!((got.as_f64().unwrap() - want.as_f64().unwrap()).abs() < 1e-12, "{got} {want}");
     }
     assert!(compare(&[path]).contains("perplexity"));
+    let page = home.path().join("compare.html");
+    compare(&[path, "--report", page.to_str().unwrap()]);
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("data-page=\"comparison\"") && page.contains("gate@0.5"));
     let unknown = fewron(home.path(), &["compare", path, "--b", "gate@0.7"]);
     assert_eq!(unknown.code, 2);
     assert!(unknown.stderr.contains("there are dense, gate@0.5"), "{}", unknown.stderr);
@@ -130,6 +134,33 @@ fn effects_are_told_by_category() {
     assert!(text.contains("big") && !text.contains("small"), "{text}");
     assert!(text.contains("… 1 more: --categories N shows more"), "{text}");
     assert!(!compare(&["--categories", "0"]).contains("by category"));
+}
+
+#[test]
+fn evaluations_and_benches_are_drawn() {
+    let home = tempfile::tempdir().unwrap();
+    let (path, _) = eval(home.path());
+    let (page, bench) = (home.path().join("page.html"), home.path().join("bench.json"));
+    let report = |run: &Path, more: &[&str]| {
+        let arguments = ["report", run.to_str().unwrap(), "-o", page.to_str().unwrap()];
+        fewron(home.path(), &[&arguments, more].concat())
+    };
+    let drawn = |run: &Path, kind: &str| {
+        let run = report(run, &[]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let page = fs::read_to_string(&page).unwrap();
+        assert!(page.contains(&format!("data-page=\"{kind}\"")) && page.contains("<svg"));
+    };
+    drawn(&path, "evaluation");
+    let run = report(&path, &["--beside", path.to_str().unwrap()]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("fewron compare"), "{}", run.stderr);
+    let model = tiny("tiny-llama");
+    let arguments = ["bench", &model, "--prefill", "8", "--decode", "4", "--kv", "8", "--json"];
+    let more = [bench.to_str().unwrap(), "--repetitions", "2"];
+    let run = fewron(home.path(), &[&arguments[..], &more[..]].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    drawn(&bench, "bench");
 }
 
 #[test]

@@ -78,6 +78,15 @@ fn a_sweep_writes_its_contract_and_a_report() {
     assert!(fs::read_to_string(&html).unwrap().contains("<svg"));
     fails(&run(&home, &["report", out, "-o", "/nowhere/report.html"]), "/nowhere");
     fails(&run(&home, &["report", home.path().to_str().unwrap()]), "run.json");
+    let other = home.path().join("other.json");
+    for (json, what) in [
+        ("{}", "no record of a run"),
+        ("[1", "no JSON"),
+        ("{\"points\": 1, \"protocol\": 2}", "damaged"),
+    ] {
+        fs::write(&other, json).unwrap();
+        fails(&run(&home, &["report", other.to_str().unwrap()]), what);
+    }
 }
 
 #[test]

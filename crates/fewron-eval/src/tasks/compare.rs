@@ -67,7 +67,8 @@ impl MetricComparison {
     }
 }
 
-fn lower_is_better(metric: &str) -> bool {
+/// Whether less of a metric is better.
+pub fn lower_is_better(metric: &str) -> bool {
     matches!(metric, "perplexity" | "kl")
 }
 

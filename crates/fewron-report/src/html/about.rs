@@ -3,6 +3,7 @@
 use fewron_eval::record::SweepRun;
 use maud::{Markup, html};
 
+use super::facts;
 use super::format::{count, count_short, duration};
 use super::names::definition;
 use super::series::Series;
@@ -14,11 +15,8 @@ pub(super) fn section(run: &SweepRun, series: &[Series<'_>]) -> Markup {
         section #about aria-labelledby="about-title" {
             h2 #about-title { "How it was made" }
             h3 { "Repeat it" }
-            div.command {
-                pre tabindex="0" { code { (run.settings.command) } }
-                button type="button" data-copy=(run.settings.command) { "Copy" }
-            }
-            dl.facts { @for (name, value) in facts(run) { div class=[name.ends_with("SHA-256").then_some("hash")] { dt { (name) } dd { (value) } } } }
+            (facts::command(&run.settings.command))
+            (facts::list(&facts(run)))
             (definitions(run, series))
             (units())
         }
@@ -75,6 +73,7 @@ fn definitions(run: &SweepRun, series: &[Series<'_>]) -> Markup {
             }
             div.scroll tabindex="0" role="region" aria-label="Definitions" {
                 table.definitions {
+                    caption.unseen { "How each score is defined" }
                     thead { tr {
                         th scope="col" { "Name" } th scope="col" { "MLP neuron" } th scope="col" { "Head" }
                         th scope="col" { "Needs the label" } th scope="col" { "Meaning" }
@@ -148,7 +147,7 @@ fn units() -> Markup {
     ];
     html! {
         h3 { "Units" }
-        dl.terms { @for (name, text) in terms { div { dt { (name) } dd { (text) } } } }
+        (facts::terms(&terms))
         p.note {
             "Metrics and protocol after Song, Huang, Yin, Yang and Gao, “Achieving Sparse Activation in \
              Small Language Models”, "

@@ -58,7 +58,7 @@ fn one_answer(dense: &str, answer: &SparseAnswer, series: &[Series<'_>]) -> Mark
 }
 
 /// Splits `sparse` into what it shares with `dense`, the first differing word, and the rest.
-fn part<'a>(dense: &str, sparse: &'a str) -> (&'a str, &'a str, &'a str) {
+pub(super) fn part<'a>(dense: &str, sparse: &'a str) -> (&'a str, &'a str, &'a str) {
     let shared = dense
         .char_indices()
         .zip(sparse.chars())

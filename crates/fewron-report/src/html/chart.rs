@@ -31,7 +31,8 @@ impl Quantity {
         }
     }
 
-    fn of(self, point: &Point) -> Interval {
+    /// Its value at a point.
+    pub(super) fn of(self, point: &Point) -> Interval {
         match self {
             Self::Agreement => point.agreement,
             Self::Bleu => point.bleu,
@@ -218,7 +219,7 @@ impl<'a> Chart<'a> {
             @for ((one, (end_x, end_y)), y) in ends.iter().zip(spread) {
                 g class={ "label s" (one.slot) } data-series=(one.label) {
                     polyline.leader points=(path(&[(end_x + 6.0, *end_y), (x - 3.0, y)])) {}
-                    text x=(x) y=(round(y + 4.0)) { (shorten(&one.label, self.frame.labels)) }
+                    text x=(x) y=(round(y + 4.0)) { (shorten(&one.label, self.frame.labels - 8.0)) }
                 }
             }
         }
@@ -276,19 +277,20 @@ pub(super) fn marker(slot: usize, x: f64, y: f64) -> Markup {
 }
 
 /// Two decimals: a tenth of a pixel is below what a screen shows.
-fn round(value: f64) -> f64 {
+pub(super) fn round(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
-fn path(points: &[(f64, f64)]) -> String {
+/// Points as SVG writes them.
+pub(super) fn path(points: &[(f64, f64)]) -> String {
     let texts: Vec<String> =
         points.iter().map(|(x, y)| format!("{},{}", round(*x), round(*y))).collect();
     texts.join(" ")
 }
 
-/// Cuts a label that would leave the chart; the legend has it in full.
-fn shorten(label: &str, room: f64) -> String {
-    let letters = (room / 7.4) as usize;
+/// Cuts a label that would leave `room` units; the legend has it in full.
+pub(super) fn shorten(label: &str, room: f64) -> String {
+    let letters = (room / 7.2) as usize;
     if label.chars().count() <= letters {
         return label.to_owned();
     }

@@ -25,6 +25,7 @@ struct Page<'a> {
     heads: BTreeMap<&'a str, Vec<Vec<f64>>>,
     neurons: usize,
     shown: usize,
+    stride: usize,
 }
 
 #[derive(Serialize)]
@@ -102,10 +103,9 @@ pub(super) fn json(run: &SweepRun, series: &[Series<'_>], both: &[Series<'_>]) -
             .collect(),
         neurons: widest(&run.analysis),
         shown: widest(&run.analysis).div_ceil(stride),
+        stride,
     };
-    // Numbers and strings only: nothing here can fail to serialise.
-    let text = serde_json::to_string(&page).unwrap_or_else(|_| "{}".to_owned());
-    text.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+    super::page::json(&page)
 }
 
 fn page_series<'a>(one: &'a Series<'_>) -> PageSeries<'a> {

@@ -4,11 +4,12 @@ use fewron_eval::record::{Point, SweepRun};
 use maud::{Markup, html};
 
 use super::chart::{Chart, LABELLED, NARROW, Quantity};
+use super::csv::Csv;
 use super::format::{number, percent, percent_short, ratio};
-use super::legend;
 use super::names::{knows_label, words};
 use super::series::{Series, measured};
 use super::story::{Finding, is_runtime};
+use super::sweep::{csv, legend};
 
 const WIDTH: f64 = 440.0;
 const ROW: f64 = 30.0;
@@ -59,7 +60,10 @@ fn both_protocols(series: &[Series<'_>]) -> Markup {
         |quantity, frame, class: &str| Chart::new(series, quantity, frame).render(class, None);
     html! {
         figure.plot #oracle-gap {
-            h3 { "The oracle gap" span.muted { " agreement of masks that know the answer, and of masks that do not" } }
+            div.controls {
+                h3 { "The oracle gap" span.muted { " agreement of masks that know the answer, and of masks that do not" } }
+                (csv(series, Quantity::Agreement, "oracle-gap-agreement"))
+            }
             (legend(series))
             (chart(Quantity::Agreement, LABELLED, "wide"))
             (chart(Quantity::Agreement, NARROW, "narrow"))
@@ -69,7 +73,10 @@ fn both_protocols(series: &[Series<'_>]) -> Markup {
             }
         }
         figure.plot {
-            h3 { "The same by KL" span.muted { " from the dense model, nats, log axis" } }
+            div.controls {
+                h3 { "The same by KL" span.muted { " from the dense model, nats, log axis" } }
+                (csv(series, Quantity::Kl, "oracle-gap-kl"))
+            }
             (chart(Quantity::KlLog, LABELLED, "wide"))
             (chart(Quantity::KlLog, NARROW, "narrow"))
         }
@@ -177,8 +184,9 @@ fn dumbbells(series: &Series<'_>) -> Markup {
     let label = if knows_label(series.name) { "sees the label" } else { "never sees the label" };
     html! {
         figure {
-            figcaption {
-                b class={ "swatch s" (series.slot) } { (series.label) } " " span.muted { (label) }
+            figcaption.controls {
+                span { b class={ "swatch s" (series.slot) } { (series.label) } " " span.muted { (label) } }
+                (dumbbell_csv(series, &points))
             }
             svg class={ "chart dumbbell s" (series.slot) } viewBox=(format!("0 0 {WIDTH} {height}"))
                 role="img" aria-label=(summary(series, &points)) {
@@ -195,6 +203,16 @@ fn dumbbells(series: &Series<'_>) -> Markup {
             }
         }
     }
+}
+
+fn dumbbell_csv(series: &Series<'_>, points: &[&Point]) -> Markup {
+    let name = format!("{}-agreement-and-likeness", series.label);
+    let mut csv = Csv::new(&name, &["ratio", "agreement", "exp(-kl)", "kl"]);
+    for point in points {
+        let (agreement, kl) = (point.agreement.mean, point.kl.mean);
+        csv.row(&[point.ratio.into(), agreement.into(), likeness(point).into(), kl.into()]);
+    }
+    csv.link()
 }
 
 fn one_row(row: usize, point: &Point) -> Markup {

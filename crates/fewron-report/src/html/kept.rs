@@ -3,6 +3,7 @@
 use fewron_eval::record::SweepRun;
 use maud::{Markup, html};
 
+use super::csv::drawn_by_script;
 use super::data;
 use super::format::ratio;
 use super::series::Series;
@@ -73,6 +74,7 @@ fn by_layer(run: &SweepRun) -> Markup {
             div.controls {
                 (choice("kind", "Units", &kinds))
                 (choice("scale", "Scale", &[("share", "Share kept"), ("relative", "Against the mean")]))
+                (drawn_by_script("kept-by-layer"))
             }
             div.map #kept-map {}
             (legend("none", "all"))
@@ -99,6 +101,7 @@ fn neurons(run: &SweepRun) -> Markup {
             h3 { "Neuron by neuron at " (ratio(analysis.focus_ratio)) " sparsity" }
             div.controls {
                 (choice("order", "Order of neurons", &[("sorted", "Sorted"), ("natural", "Natural order")]))
+                (drawn_by_script("neurons"))
             }
             div.activity {
                 div.map {
@@ -125,7 +128,7 @@ fn heads(run: &SweepRun) -> Markup {
     }
     html! {
         figure {
-            h3 { "Which heads matter" }
+            div.controls { h3 { "Which heads matter" } (drawn_by_script("heads")) }
             div.map #head-map {}
             (legend("no share", "the layer’s largest share"))
             p.note {

@@ -1,80 +1,107 @@
-//! The frame around the report: head, content security policy, styles, scripts, header, footer.
+//! The frame around every page: head, content security policy, styles, scripts, header, footer.
 
 use std::fmt::Write as _;
 
-use fewron_eval::record::SweepRun;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-const STYLES: [&str; 3] = [
+const STYLES: [&str; 4] = [
     include_str!("../../assets/base.css"),
     include_str!("../../assets/charts.css"),
+    include_str!("../../assets/figures.css"),
     include_str!("../../assets/print.css"),
 ];
-const SCRIPTS: [&str; 3] = [
-    include_str!("../../assets/page.js"),
-    include_str!("../../assets/charts.js"),
-    include_str!("../../assets/maps.js"),
-];
+/// What every page's script begins with: tooltip, theme, selectors, tables, figures.
+const SCRIPTS: [&str; 2] =
+    [include_str!("../../assets/page.js"), include_str!("../../assets/figures.js")];
 
-/// The title of the browser's tab.
-pub(super) fn title(run: &SweepRun) -> String {
-    format!("{}: {} sweep · fewron", run.model.name, run.protocol)
+/// What stands around the sections of a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame<'a> {
+    /// Kind of the page, for its tests: `sweep`, `evaluation`, …
+    pub(super) kind: &'static str,
+    /// Title of the browser's tab.
+    pub(super) title: &'a str,
+    /// Anchors of the sections, with their names in the bar.
+    pub(super) contents: &'a [(&'a str, &'a str)],
+    /// Version of fewron that measured.
+    pub(super) measured_by: &'a str,
+    /// Styles of this page alone.
+    pub(super) style: &'static str,
+    /// Scripts of this page alone, behind the common ones.
+    pub(super) scripts: &'a [&'static str],
 }
 
-/// The whole document around `body`, with `data` for the script.
-pub(super) fn document(title: &str, body: &Markup, data: &str) -> Markup {
-    let style = STYLES.concat() + &heat_classes();
-    let script = SCRIPTS.concat();
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(policy(&style, &script));
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta name="referrer" content="no-referrer";
-                meta name="generator" content={ "fewron " (env!("CARGO_PKG_VERSION")) };
-                title { (title) }
-                style { (PreEscaped(&style)) }
+impl Frame<'_> {
+    /// The whole document around `sections`, with `data` for the script, made by [`json`].
+    pub(super) fn document(&self, sections: &Markup, data: &str) -> String {
+        let style = STYLES.concat() + &heat_classes() + self.style;
+        let script = [&SCRIPTS[..], self.scripts].concat().concat();
+        let document = html! {
+            (DOCTYPE)
+            html lang="en" data-page=(self.kind) {
+                head {
+                    meta charset="utf-8";
+                    meta http-equiv="Content-Security-Policy" content=(policy(&style, &script));
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    meta name="referrer" content="no-referrer";
+                    meta name="generator" content={ "fewron " (env!("CARGO_PKG_VERSION")) };
+                    title { (self.title) " · fewron" }
+                    style { (PreEscaped(&style)) }
+                }
+                body {
+                    a.skip href="#top" { "Skip to the report" }
+                    (self.header())
+                    main #top tabindex="-1" { (sections) }
+                    (self.footer())
+                    div #tip role="status" aria-live="polite" hidden {}
+                    script type="application/json" id="data" { (PreEscaped(data)) }
+                    script { (PreEscaped(&script)) }
+                }
             }
-            body {
-                a.skip href="#top" { "Skip to the report" }
-                (body)
-                div #tip role="status" aria-live="polite" hidden {}
-                script type="application/json" id="data" { (PreEscaped(data)) }
-                script { (PreEscaped(&script)) }
+        };
+        document.into_string()
+    }
+
+    /// Name, contents and the theme switch.
+    fn header(&self) -> Markup {
+        html! {
+            header.bar {
+                a.brand href="#top" { (logo()) "fewron" }
+                nav aria-label="Contents" {
+                    @for (target, name) in self.contents { a href={ "#" (target) } { (name) } }
+                }
+                button #theme type="button" aria-label="Dark theme" aria-pressed="false" {
+                    svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true" {
+                        circle cx="10" cy="10" r="7.2" fill="none" stroke="currentColor" stroke-width="1.6" {}
+                        path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z" fill="currentColor" {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Versions and licence.
+    fn footer(&self) -> Markup {
+        html! {
+            footer {
+                p {
+                    "Measured by fewron " (self.measured_by) ", drawn by fewron "
+                    (env!("CARGO_PKG_VERSION")) ". fewron is open source under the "
+                    (env!("CARGO_PKG_LICENSE")) " licence. This page is one file and fetches nothing."
+                }
             }
         }
     }
 }
 
-/// Name, contents and the theme switch.
-pub(super) fn header(run: &SweepRun) -> Markup {
-    let links = [
-        ("#curves", "Curves", !run.points.is_empty()),
-        ("#gap", "Gap", !run.points.is_empty()),
-        ("#kept", "Kept", super::data::has_maps(run)),
-        ("#answers", "Answers", !run.examples.is_empty()),
-        ("#about", "Method", true),
-    ];
-    html! {
-        header.bar {
-            a.brand href="#top" { (logo()) "fewron" }
-            nav aria-label="Contents" {
-                @for (target, name, _) in links.into_iter().filter(|(_, _, there)| *there) {
-                    a href=(target) { (name) }
-                }
-            }
-            button #theme type="button" aria-label="Dark theme" aria-pressed="false" {
-                svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true" {
-                    circle cx="10" cy="10" r="7.2" fill="none" stroke="currentColor" stroke-width="1.6" {}
-                    path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z" fill="currentColor" {}
-                }
-            }
-        }
-    }
+/// `value` as JSON that is safe inside a `script` element. Give it numbers and strings alone, which can
+/// always be written.
+pub(super) fn json(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned());
+    text.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
 /// Nine neurons, two of them on.
@@ -84,19 +111,6 @@ fn logo() -> Markup {
             @for (place, on) in [false, true, false, false, false, true, false, false, false].iter().enumerate() {
                 circle class=(if *on { "on" } else { "off" })
                     cx=(3 + place % 3 * 7) cy=(3 + place / 3 * 7) r="2.4" {}
-            }
-        }
-    }
-}
-
-/// Version and licence.
-pub(super) fn footer(run: &SweepRun) -> Markup {
-    html! {
-        footer {
-            p {
-                "Measured by fewron " (run.settings.version) ", drawn by fewron "
-                (env!("CARGO_PKG_VERSION")) ". fewron is open source under the "
-                (env!("CARGO_PKG_LICENSE")) " licence. This page is one file and fetches nothing."
             }
         }
     }
@@ -121,7 +135,8 @@ fn heat_classes() -> String {
         } else {
             ("--heat-1", "--heat-2", (step - 10) * 10)
         };
-        let ink = if step <= 8 { "--heat-ink-low" } else { "--heat-ink-high" };
+        // Black and white change places where either has a contrast of 4.5.
+        let ink = if step <= 10 { "--heat-ink-low" } else { "--heat-ink-high" };
         let _ = writeln!(
             css,
             ".q{step}{{--q:color-mix(in srgb,var({to}) {share}%,var({from}));background:var(--q);\

@@ -31,6 +31,33 @@ impl Axis {
         Self { low, high, from, to, log: true }
     }
 
+    /// A linear axis around `values`, with a margin; `floor` and `ceiling` are where values end.
+    pub(super) fn around(
+        values: impl Iterator<Item = f64>,
+        (floor, ceiling): (f64, f64),
+        (from, to): (f64, f64),
+    ) -> Self {
+        let (low, high) = values
+            .filter(|value| value.is_finite())
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
+        // Differences far below the values themselves are not blown up to the whole axis.
+        let least = (high.abs().max(low.abs()) * 0.04).max(1e-6);
+        let margin = ((high - low) * 0.08).max((least - (high - low)) / 2.0).max(least * 0.1);
+        Self::linear((low - margin).max(floor), (high + margin).min(ceiling), from, to)
+    }
+
+    /// Distance of the ticks of a linear axis.
+    pub(super) fn step(&self) -> f64 {
+        round_step((self.high - self.low) / 4.0)
+    }
+
+    /// Whether `value` lies on the axis.
+    pub(super) fn holds(&self, value: f64) -> bool {
+        let (low, high) = self.range();
+        (low..=high).contains(&value)
+    }
+
     /// Place of `value`, kept inside the axis.
     pub(super) fn place(&self, value: f64) -> f64 {
         let value = if self.log { value.max(1e-9).log10() } else { value };
@@ -44,7 +71,7 @@ impl Axis {
             let decades = self.low as i32..=self.high as i32;
             return decades.map(|decade| 10f64.powi(decade)).collect();
         }
-        let step = round_step((self.high - self.low) / 4.0);
+        let step = self.step();
         let first = (self.low / step).ceil() as i64;
         let last = ((self.high / step) + 1e-9).floor() as i64;
         (first..=last).map(|tick| tick as f64 * step).collect()
@@ -141,6 +168,19 @@ mod tests {
         let axis = Axis::log([0.02, 3.0, 0.0, f64::NAN].into_iter(), 100.0, 0.0);
         assert_eq!(axis.ticks(), [0.01, 0.1, 1.0, 10.0]);
         assert_eq!((axis.place(0.01), axis.place(10.0), axis.place(0.0)), (100.0, 0.0, 100.0));
+    }
+
+    #[test]
+    fn axes_around_values_have_a_margin_and_ends() {
+        let range =
+            |values: &[f64]| Axis::around(values.iter().copied(), (0.0, 1.0), (0.0, 1.0)).range();
+        let (low, high) = range(&[0.4, 0.6, f64::NAN]);
+        assert!(low < 0.4 && low > 0.3 && high > 0.6 && high < 0.7, "{low} {high}");
+        assert_eq!(range(&[0.0, 1.0]), (0.0, 1.0));
+        let (low, high) = range(&[0.5, 0.5]);
+        assert!(low < 0.5 && high > 0.5 && high - low < 0.1, "{low} {high}");
+        assert_eq!(range(&[]), (0.0, 1.0));
+        assert!(range(&[0.0]).1 > 0.0);
     }
 
     #[test]

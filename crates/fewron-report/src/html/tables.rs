@@ -3,6 +3,7 @@
 use fewron_eval::record::{Interval, Overlap, Point, SweepRun};
 use maud::{Markup, html};
 
+use super::csv::Csv;
 use super::format::{number, one_decimal, percent, ratio};
 use super::names::knows_label;
 use super::series::{Series, measured};
@@ -15,6 +16,7 @@ pub(super) fn points(run: &SweepRun, series: &[Series<'_>]) -> Markup {
         p.note.above { "All points with 95% bootstrap intervals. Choose a column to sort by it." }
         div.scroll.tall tabindex="0" role="region" aria-label="All points, sortable" {
             table #points.sortable {
+                caption.unseen { "All points of the run" }
                 thead { tr {
                     (column(kind)) (column("Sparsity"))
                     (column("MLP off")) (column("Heads off")) (column("Paper’s")) (column("Bytes"))
@@ -28,8 +30,14 @@ pub(super) fn points(run: &SweepRun, series: &[Series<'_>]) -> Markup {
     }
 }
 
-fn column(name: &str) -> Markup {
+/// Head of a column that sorts.
+pub(super) fn column(name: &str) -> Markup {
     html! { th scope="col" aria-sort="none" { button type="button" { (name) } } }
+}
+
+/// Head of a column of words that sorts.
+pub(super) fn word_column(name: &str) -> Markup {
+    html! { th.word scope="col" aria-sort="none" { button type="button" { (name) } } }
 }
 
 fn row(one: &Series<'_>, point: &Point) -> Markup {
@@ -51,7 +59,7 @@ fn row(one: &Series<'_>, point: &Point) -> Markup {
 }
 
 /// What the table sorts by; a value that is no number has none and goes last.
-fn sort_key(value: f64) -> Option<f64> {
+pub(super) fn sort_key(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
@@ -86,7 +94,7 @@ pub(super) fn overlap(run: &SweepRun, series: &[Series<'_>]) -> Markup {
     }
     html! {
         figure #overlap {
-            h3 { "How far the masks overlap" }
+            div.controls { h3 { "How far the masks overlap" } (overlap_csv(&run.analysis.overlap)) }
             p.note {
                 "Mean Jaccard index of the kept sets at " (ratio(run.analysis.focus_ratio))
                 " sparsity: units kept by both over units kept by either. Two random choices would \
@@ -94,6 +102,7 @@ pub(super) fn overlap(run: &SweepRun, series: &[Series<'_>]) -> Markup {
             }
             div.scroll tabindex="0" role="region" aria-label="Overlap of the masks" {
                 table.matrix {
+                    caption.unseen { "Mean Jaccard index of each pair of masks" }
                     thead { tr {
                         td {}
                         @for name in &names { th scope="col" { span { (name) } } }
@@ -108,6 +117,14 @@ pub(super) fn overlap(run: &SweepRun, series: &[Series<'_>]) -> Markup {
             }
         }
     }
+}
+
+fn overlap_csv(overlap: &[Overlap]) -> Markup {
+    let mut csv = Csv::new("overlap", &["a", "b", "jaccard"]);
+    for pair in overlap {
+        csv.row(&[(&pair.a).into(), (&pair.b).into(), pair.jaccard.into()]);
+    }
+    csv.link()
 }
 
 /// Expected overlap of two independent choices that keep the share k: k² / (2k − k²).

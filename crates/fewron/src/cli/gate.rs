@@ -11,6 +11,7 @@ Examples:
   fewron compare eval.json --b gate@0.5
   fewron compare before.json after.json --a gate-0.5.plan --b gate-0.5.plan
   fewron compare eval.json --a gate@0.3 --b gate@0.5 --changed 20 --json | jq
+  fewron compare eval.json --b gate@0.5 --report compare.html
 
 The files are those of `fewron eval --json`. Samples are paired: both variants' answers to the same
 sample are held against each other, so much smaller effects show than two intervals side by side tell
@@ -39,6 +40,9 @@ pub(crate) struct CompareArgs {
     /// Seed of the intervals
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Write the comparison as an HTML page
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// Print everything as JSON, with all categories and changed samples
     #[arg(long)]
     pub(crate) json: bool,

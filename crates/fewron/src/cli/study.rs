@@ -156,13 +156,18 @@ pub(crate) struct AttributeArgs {
 pub(super) const REPORT_EXAMPLES: &str = "\
 Examples:
   fewron report runs/first -o report.html
-  fewron report sweep.json -o report.html";
+  fewron report sweep.json -o report.html
+  fewron report eval.json -o eval.html
+  fewron report bench.json -o bench.html
+
+The file is what `fewron sweep`, `fewron eval` or `fewron bench` wrote with --json. A page is one file
+that fetches nothing; every figure has a link that saves its numbers as CSV.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// The folder of a sweep, or its JSON file
+    /// The folder of a sweep, or the JSON file of a sweep, an evaluation or a bench
     pub(crate) run: PathBuf,
-    /// A run of the same questions by the other protocol: both runs' curves in one figure
+    /// Of a sweep, one of the same questions by the other protocol: both runs' curves in one figure
     #[arg(long, value_name = "RUN")]
     pub(crate) beside: Option<PathBuf>,
     /// The page to write

@@ -29,6 +29,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Outcome> {
     let (a, b) = (args.a.as_str(), args.b.as_deref().unwrap_or(last));
     let (one, two) = (Side { run: &run, variant: a }, Side { run: other, variant: b });
     let tasks = compare(one, two, args.seed)?;
+    if let Some(path) = &args.report {
+        fewron_report::write_comparison(one, two, &tasks, path)?;
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&Record { a, b, tasks: &tasks })?);
         return Ok(Outcome::Done);
