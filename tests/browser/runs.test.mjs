@@ -73,6 +73,15 @@ describe("comparison", { skip: kind !== "comparison" }, () => {
     assert.ok(marks.length > 0);
   }));
 
+  it("draws every category with its samples", opened(wide, async (page) => {
+    const figure = page.locator("#effects figure", { hasText: "Effect by category" }).first();
+    const { rows: [columns, ...lines] } = await download(page, figure.locator(".csv"));
+    const named = lines.map((line) => `${line[columns.indexOf("category")]} (${line[columns.indexOf("samples")]})`);
+    assert.deepEqual(await figure.locator("svg.wide g.row .name").allTextContents(), named);
+    assert.ok(named.some((name) => name.startsWith("Earth & <space>")));
+    assert.match(await figure.locator(".note").textContent(), /Holm/);
+  }));
+
   it("marks where answers part, on both sides", opened(views[2], async (page) => {
     for (const pair of await page.locator("#changed article").all()) {
       const marks = await pair.locator("mark").allTextContents();

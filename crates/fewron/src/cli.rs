@@ -25,7 +25,8 @@ pub(crate) use model::ModelArgs;
 pub(crate) use quantize::{ConvertArgs, QuantizeArgs, WriteArgs};
 pub(crate) use recommend::RecommendArgs;
 pub(crate) use runs::{
-    DeleteArgs, ExportArgs, FilterArgs, ListArgs, RunsArgs, RunsCommand, ShowArgs, StateArg,
+    DeleteArgs, ExportArgs, FilterArgs, HistoryArgs, ListArgs, RunsArgs, RunsCommand, ShowArgs,
+    StateArg,
 };
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
 pub(crate) use text::{

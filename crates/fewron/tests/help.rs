@@ -5,7 +5,7 @@ mod support;
 
 use support::fewron;
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 20] = [
     "pull",
     "models",
     "inspect",
@@ -14,6 +14,9 @@ const COMMANDS: [&str; 17] = [
     "score",
     "sweep",
     "eval",
+    "compare",
+    "check",
+    "runs",
     "attribute",
     "calibrate",
     "recommend",

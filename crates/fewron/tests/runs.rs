@@ -48,7 +48,10 @@ fn commands_are_recorded_with_their_numbers() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let arguments = eval(home, 400);
-    let evaluated = json_of(&fewron(home, &[&words(&arguments)[..], &["--json", "-"]].concat()));
+    let study = home.join("study.html");
+    let to = ["--json", "-", "--report", study.to_str().unwrap()];
+    let evaluated = json_of(&fewron(home, &[&words(&arguments)[..], &to].concat()));
+    assert!(fs::read_to_string(&study).unwrap().contains("arc_easy"));
     let bench = ["bench", &tiny("tiny-llama"), "--prefill", "8", "--kv", "0", "--decode", "4"];
     let benched = json_of(&fewron(home, &[&bench[..], &["--json", "-"]].concat()));
     let out = home.join("sweep");
@@ -92,6 +95,12 @@ fn commands_are_recorded_with_their_numbers() {
     let page = home.join("page.html");
     let report = fewron(home, &["report", "latest", "-o", page.to_str().unwrap()]);
     assert!(report.code == 0 && page.exists(), "{}", report.stderr);
+
+    let history = home.join("history.html");
+    let drawn = fewron(home, &["runs", "history", "-o", history.to_str().unwrap()]);
+    assert_eq!(drawn.code, 0, "{}", drawn.stderr);
+    let history = fs::read_to_string(&history).unwrap();
+    assert!(history.contains("arc_easy") && history.contains("decode 4 after 0"));
 
     let csv = fewron(home, &["runs", "export", "--kind", "eval", "--csv", "-"]).stdout;
     assert!(csv.starts_with("run,kind,finished_at,model,"), "{csv}");

@@ -268,10 +268,13 @@ fn escaped_len(text: &str) -> usize {
 
 fn text<'a>(pair: &Pair<'a>) -> Option<Text<'a>> {
     let side = |outcome: &'a Outcome| match outcome {
-        Outcome::Text { text, bleu, correct, .. } => {
+        Outcome::Text { text, scores, correct, .. } => {
             let mut facts = Vec::new();
             facts.extend(correct.map(|right| if right { "right" } else { "wrong" }.to_owned()));
-            facts.extend(bleu.map(|bleu| format!("BLEU {}", one_decimal(bleu))));
+            let score = |(name, value): (&String, &f64)| {
+                format!("{} {}", metrics::words(name), metrics::unit(name).text(*value))
+            };
+            facts.extend(scores.iter().map(score));
             Some((text.as_str(), facts.join(", ")))
         }
         _ => None,

@@ -14,6 +14,8 @@ Examples:
   fewron eval smollm2 --task perplexity=book.txt
   fewron eval smollm2 --policy gate --sparsity .3,.5 --task arc_easy=arc.jsonl --limit 400
   fewron eval smollm2 --policy gate --task truthfulqa_gen=TruthfulQA.csv --json eval.json
+  fewron eval smollm2 --policy gate --sparsity .3,.5,.7 --task perplexity=book.txt --task piqa=piqa.jsonl \
+    --task arc_easy=arc.jsonl --report study.html
   fewron eval smollm2 --task path/to/my_task.toml=my_data.jsonl
 
 Tasks: perplexity (plain text), arc_easy, piqa, boolq, hellaswag, truthfulqa_mc1, truthfulqa_mc2,
@@ -40,6 +42,9 @@ pub(crate) struct EvalArgs {
     /// Write the results as JSON to a file, `-` for stdout; every sample is in it
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the results as an HTML page
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// Measure every sample anew, even if an interrupted run has some
     #[arg(long)]
     pub(crate) restart: bool,

@@ -12,6 +12,7 @@ Examples:
   fewron runs show 12
   fewron runs resume 12
   fewron runs export --kind bench --csv speeds.csv
+  fewron runs history --model smollm2 --since 90d -o history.html
   fewron runs delete --state interrupted --yes
   fewron compare 12 15 --a gate@0.5 --b gate@0.5
 
@@ -38,6 +39,8 @@ pub(crate) enum RunsCommand {
     Resume(ResumeArgs),
     /// Write the numbers of runs as CSV or JSON
     Export(ExportArgs),
+    /// Draw quality and speed over time as an HTML page
+    History(HistoryArgs),
     /// Take runs out of the store
     Delete(DeleteArgs),
 }
@@ -120,6 +123,18 @@ pub(crate) struct ExportArgs {
     /// Write the numbers as JSON, `-` for stdout
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Draw the newest N numbers
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub(crate) limit: usize,
+    /// The page to write
+    #[arg(short, long, value_name = "FILE", default_value = "history.html")]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::Outcome;
 use crate::cli::EvalArgs;
 use crate::loaded::{self, Loaded};
+use crate::mask::path_beside;
 use crate::runs::{self, Planned};
 use crate::store::hex;
 use crate::study::{command_line, cpu_name, model_record, write_json};
@@ -23,7 +24,8 @@ use crate::ui::{self, Interrupted, Progress, Unit};
 
 pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.check()?;
-    check_folder(args.json.as_deref())?;
+    check_folder(args.json.as_deref(), "--json")?;
+    check_folder(args.report.as_deref(), "--report")?;
     let limit = args.limit.map(NonZeroUsize::get);
     let tasks = args.tasks.iter().map(|task| Ok(Task::load(&task.task, &task.file, limit)?));
     let tasks = tasks.collect::<Result<Vec<_>>>()?;
@@ -37,7 +39,7 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     let model = model_record(&loaded)?;
     let planned = Planned {
         kind: "eval",
-        what: what(args, &tasks)?,
+        what: what(args, &tasks, &loaded)?,
         model: &model,
         threads,
         folder: None,
@@ -67,6 +69,9 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     if let Some(path) = &args.json {
         write_json(&run, path)?;
     }
+    if let Some(path) = &args.report {
+        fewron_report::write_evaluation(&run, path)?;
+    }
     if args.json.as_deref() != Some(Path::new("-")) {
         println!("{}", table::table(&run));
     }
@@ -74,24 +79,24 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
 }
 
 /// Everything that a sample's outcome depends on, but for the model.
-fn what(args: &EvalArgs, tasks: &[Task]) -> Result<String> {
+fn what(args: &EvalArgs, tasks: &[Task], loaded: &Loaded) -> Result<String> {
     let task = |task: &Task| format!("{:?} {}", task.definition, task.data_sha256);
     let tasks: Vec<String> = tasks.iter().map(task).collect();
-    let plan = |plan: &PathBuf| match fs::read(plan) {
-        Ok(bytes) => hex(&Sha256::digest(bytes)),
-        // `auto` goes with the model.
-        Err(_) => plan.display().to_string(),
+    let plan = |plan: &PathBuf| {
+        let auto = plan == Path::new("auto");
+        let bytes = fs::read(if auto { path_beside(loaded) } else { plan.clone() })?;
+        Ok(hex(&Sha256::digest(bytes)))
     };
-    let plans: Vec<String> = args.plan.iter().map(plan).collect();
+    let plans = args.plan.iter().map(plan).collect::<Result<Vec<String>>>()?;
     let policies: Vec<String> = args.policy.iter().map(ToString::to_string).collect();
     Ok(serde_json::to_string(&(tasks, plans, policies, &args.sparsity, args.limit, args.seed))?)
 }
 
 /// Refuses a file whose folder is not there, before the work is done.
-fn check_folder(file: Option<&Path>) -> Result<()> {
+fn check_folder(file: Option<&Path>, option: &str) -> Result<()> {
     let folder = file.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("there is no folder {} for --json; make it", folder.display());
+        bail!("there is no folder {} for {option}; make it", folder.display());
     }
     Ok(())
 }

@@ -7,12 +7,14 @@ use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use fewron_report::HistoryPoint;
 use fewron_runs::{Filter, PointOfRun, State, Store};
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::cli::{
-    DeleteArgs, ExportArgs, FilterArgs, ListArgs, RunsArgs, RunsCommand, ShowArgs, StateArg,
+    DeleteArgs, ExportArgs, FilterArgs, HistoryArgs, ListArgs, RunsArgs, RunsCommand, ShowArgs,
+    StateArg,
 };
 use crate::runs;
 use crate::store::write_whole;
@@ -26,6 +28,7 @@ pub(crate) fn run(args: &RunsArgs) -> Result<Outcome> {
         Some(RunsCommand::List(args)) => list(&store, args)?,
         Some(RunsCommand::Show(args)) => show(&store, args)?,
         Some(RunsCommand::Export(args)) => export(&store, args)?,
+        Some(RunsCommand::History(args)) => history(&store, args)?,
         Some(RunsCommand::Delete(args)) => delete(&store, args)?,
         Some(RunsCommand::Resume(args)) => return resume::resume(&store, args.run),
     }
@@ -104,6 +107,29 @@ fn export(store: &Store, args: &ExportArgs) -> Result<()> {
         return stdout().write_all(&csv).context("cannot write to stdout");
     }
     write_whole(path, &csv)
+}
+
+fn history(store: &Store, args: &HistoryArgs) -> Result<()> {
+    let points = store.points(&args.filter.filter(&[], Some(args.limit)))?;
+    ensure!(!points.is_empty(), "no such run has measured anything yet; `fewron runs` lists them");
+    let of_run = |found: PointOfRun| HistoryPoint {
+        run: found.run.to_string(),
+        kind: found.kind,
+        finished_at: found.finished_at,
+        model: found.model,
+        commit: found.commit,
+        cpu: format!("{}, {} threads", found.cpu, found.threads),
+        task: found.point.task,
+        variant: found.point.variant,
+        metric: found.point.metric,
+        value: found.point.value,
+        low: found.point.low,
+        high: found.point.high,
+    };
+    let points: Vec<HistoryPoint> = points.into_iter().map(of_run).collect();
+    fewron_report::write_history(&points, &args.output)?;
+    writeln!(stdout(), "{}", args.output.display())?;
+    Ok(())
 }
 
 /// One row for each point.

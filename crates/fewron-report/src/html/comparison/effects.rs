@@ -1,7 +1,7 @@
 //! What changes from one variant to the other, with its interval, and how many samples bear it out.
 
 use fewron_eval::record::Interval;
-use fewron_eval::tasks::{MetricComparison, TaskComparison};
+use fewron_eval::tasks::{CategoryComparison, MetricComparison, TaskComparison};
 use maud::{Markup, html};
 
 use super::super::changes::Sides;
@@ -12,6 +12,9 @@ use super::super::variants::Style;
 
 /// A relative effect beyond this is drawn at the edge.
 const MOST: f64 = 1.0;
+
+/// Categories of a task that are drawn; the CSV has all.
+const CATEGORIES: usize = 20;
 
 /// What an interval says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,19 +69,15 @@ pub(super) fn section(sides: &Sides<'_>, tasks: &[TaskComparison]) -> Markup {
             h2 #effects-title { "How large the difference is" }
             (forest(sides, tasks))
             (movements(sides, tasks))
+            @for task in tasks { (categories(sides, task)) }
         }
     }
 }
 
-/// One line for each metric around 0, the better to the right.
-fn forest(sides: &Sides<'_>, tasks: &[TaskComparison]) -> Markup {
-    let rows: Vec<Row> =
-        all(tasks).filter_map(|(task, metric)| effect(sides, task, metric)).collect();
-    let plot = RowPlot {
-        title: format!(
-            "Relative change of each metric from {} to {}, turned so that right is better",
-            sides.a, sides.b
-        ),
+/// Rows around 0, the better to the right.
+fn around_zero(title: String, rows: Vec<Row>) -> RowPlot<'static> {
+    RowPlot {
+        title,
         rows,
         mark: Mark::Dot,
         unit: Unit::Change,
@@ -86,7 +85,23 @@ fn forest(sides: &Sides<'_>, tasks: &[TaskComparison]) -> Markup {
         reference: Some(0.0),
         sides: Some(("worse", "better")),
         heads: &["change", "p", "values"],
+    }
+}
+
+/// One line for each metric.
+fn forest(sides: &Sides<'_>, tasks: &[TaskComparison]) -> Markup {
+    let row = |(task, metric): (&TaskComparison, &MetricComparison)| {
+        let label = format!("{} · {}", task.task, metrics::words(&metric.metric));
+        let first = task.metrics.first().is_some_and(|first| first.metric == metric.metric);
+        effect(sides, label, first, metric, metric.p)
     };
+    let plot = around_zero(
+        format!(
+            "Relative change of each metric from {} to {}, turned so that right is better",
+            sides.a, sides.b
+        ),
+        all(tasks).filter_map(row).collect(),
+    );
     html! {
         figure.plot {
             div.controls { h3 { "Effect" span.muted { " of " (sides.b) " against " (sides.a) ", relative" } } (effects_csv(tasks)) }
@@ -108,20 +123,61 @@ fn all(tasks: &[TaskComparison]) -> impl Iterator<Item = (&TaskComparison, &Metr
     tasks.iter().flat_map(|task| task.metrics.iter().map(move |metric| (task, metric)))
 }
 
-fn effect(sides: &Sides<'_>, task: &TaskComparison, metric: &MetricComparison) -> Option<Row> {
+/// A task's first metric in each category, the largest effects first.
+fn categories(sides: &Sides<'_>, task: &TaskComparison) -> Markup {
+    let row = |category: &CategoryComparison| {
+        let label = format!("{} ({})", category.category, category.samples);
+        effect(sides, label, category.p_holm < 0.05, &category.metric, category.p_holm)
+    };
+    let shown = task.categories.len().min(CATEGORIES);
+    let plot = around_zero(
+        format!(
+            "Relative change on {} from {} to {} in each category, turned so that right is better",
+            task.task, sides.a, sides.b
+        ),
+        task.categories.iter().filter_map(row).take(CATEGORIES).collect(),
+    );
+    html! {
+        @if !plot.rows.is_empty() {
+            figure.plot {
+                div.controls {
+                    h3 { "Effect by category" span.muted { " on " (task.task) ", samples in brackets" } }
+                    (categories_csv(task))
+                }
+                (plot.render(FULL))
+                p.note {
+                    "The first metric alone" @if shown < task.categories.len() {
+                        ", the " (shown) " largest effects of " (task.categories.len()) " categories"
+                    }
+                    ". p is adjusted by Holm’s method for that many tests; few samples give wide intervals, and \
+                     an interval without 0 is no finding where p is large."
+                }
+            }
+        }
+    }
+}
+
+/// A line with the p that is shown.
+fn effect(
+    sides: &Sides<'_>,
+    label: String,
+    strong: bool,
+    metric: &MetricComparison,
+    p: f64,
+) -> Option<Row> {
     let (gain, change) = (gain(metric)?, metric.change?);
     let unit = metrics::unit(&metric.metric);
     let verdict = Verdict::of(metric);
     let fact = |name: &str, value: String| (name.to_owned(), value);
     Some(Row {
-        label: format!("{} · {}", task.task, metrics::words(&metric.metric)),
+        label,
         style: verdict.style(),
-        strong: task.metrics.first().is_some_and(|first| first.metric == metric.metric),
+        strong,
         value: gain.mean,
         interval: Some((gain.low, gain.high)),
         texts: vec![
             Unit::Change.text(change.mean),
-            p_text(metric.p),
+            p_text(p),
             format!("{} → {}", unit.text(metric.a), unit.text(metric.b)),
         ],
         facts: vec![
@@ -129,7 +185,7 @@ fn effect(sides: &Sides<'_>, task: &TaskComparison, metric: &MetricComparison) -
             fact(sides.b, unit.text(metric.b)),
             fact("change", Unit::Change.text(change.mean)),
             fact("95% interval", Unit::Change.range(change.low, change.high)),
-            fact("p", p_text(metric.p)),
+            fact("p", p_text(p)),
             fact("verdict", verdict.words().to_owned()),
         ],
     })
@@ -236,6 +292,42 @@ fn effects_csv(tasks: &[TaskComparison]) -> Markup {
             metric.better.into(),
             metric.worse.into(),
             metric.p.into(),
+        ]);
+    }
+    csv.link()
+}
+
+fn categories_csv(task: &TaskComparison) -> Markup {
+    let columns = [
+        "category",
+        "samples",
+        "metric",
+        "a",
+        "b",
+        "change",
+        "change_low",
+        "change_high",
+        "better",
+        "worse",
+        "p",
+        "p_holm",
+    ];
+    let mut csv = Csv::new(&format!("categories-{}", task.task), &columns);
+    for CategoryComparison { category, samples, metric, p_holm } in &task.categories {
+        let Some(change) = metric.change else { continue };
+        csv.row(&[
+            category.into(),
+            (*samples).into(),
+            (&metric.metric).into(),
+            metric.a.into(),
+            metric.b.into(),
+            change.mean.into(),
+            change.low.into(),
+            change.high.into(),
+            metric.better.into(),
+            metric.worse.into(),
+            metric.p.into(),
+            (*p_holm).into(),
         ]);
     }
     csv.link()
