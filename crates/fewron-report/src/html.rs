@@ -1,5 +1,5 @@
-//! The report of a sweep: one HTML file that needs no network, in the reader's light or dark theme,
-//! readable on a phone and on paper.
+//! Reports: one HTML file each that needs no network, in the reader's light or dark theme, readable on a phone
+//! and on paper.
 
 mod about;
 mod answers;
@@ -9,11 +9,14 @@ mod format;
 mod gap;
 mod kept;
 mod names;
+mod neurons;
 mod page;
 mod scale;
 mod series;
 mod story;
 mod tables;
+
+pub use neurons::render as render_neurons;
 
 use fewron_eval::record::SweepRun;
 use maud::{Markup, html};
@@ -29,8 +32,16 @@ pub fn render(run: &SweepRun, beside: Option<&SweepRun>) -> String {
     let series = series::group(run);
     let both = beside.map_or_else(Vec::new, |beside| series::group_both(run, beside));
     let finding = story::find(&series, story::is_runtime(run));
+    let measured = !run.points.is_empty();
+    let links = [
+        ("#curves", "Curves", measured),
+        ("#gap", "Gap", measured),
+        ("#kept", "Kept", data::has_maps(run)),
+        ("#answers", "Answers", !run.examples.is_empty()),
+        ("#about", "Method", true),
+    ];
     let body = html! {
-        (page::header(run))
+        (page::header(&links))
         main #top {
             (hero(run, &series, finding.as_ref()))
             @if !series.is_empty() { (curves(run, &series, finding.as_ref())) }
@@ -39,9 +50,11 @@ pub fn render(run: &SweepRun, beside: Option<&SweepRun>) -> String {
             (answers::section(&run.examples, &series))
             (about::section(run, &series))
         }
-        (page::footer(run))
+        (page::footer(&run.settings.version))
     };
-    page::document(&page::title(run), &body, &data::json(run, &series, &both)).into_string()
+    let title = format!("{}: {} sweep · fewron", run.model.name, run.protocol);
+    let data = data::json(run, &series, &both);
+    page::document(&title, &body, &data, page::Extra::default()).into_string()
 }
 
 fn hero(run: &SweepRun, series: &[Series<'_>], finding: Option<&Finding<'_>>) -> Markup {

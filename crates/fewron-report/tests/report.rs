@@ -1,10 +1,12 @@
 //! The report as a whole: what it says, that it is safe, well-formed and small.
 
 mod fixture;
+mod markup;
 
 use fewron_eval::record::{Analysis, SweepRun};
 use fewron_report::html::render;
 use fewron_report::write_report;
+use markup::assert_well_formed;
 
 /// Text of the first `name` element.
 fn element<'a>(page: &'a str, name: &str) -> &'a str {
@@ -20,30 +22,6 @@ fn headline(run: &SweepRun) -> String {
 fn keep(mut run: SweepRun, keep: impl Fn(&str, f32) -> bool) -> SweepRun {
     run.points.retain(|point| keep(point.name(), point.ratio));
     run
-}
-
-/// Walks the tags: everything that opens must close in order. Text of `script` and `style` is raw.
-fn assert_well_formed(page: &str) {
-    const VOID: [&str; 2] = ["meta", "br"];
-    let mut open: Vec<&str> = Vec::new();
-    let mut rest = page.strip_prefix("<!DOCTYPE html>").expect("a doctype");
-    while let Some(start) = rest.find('<') {
-        let tag = &rest[start + 1..];
-        let end = tag.find('>').expect("a tag ends");
-        let (body, after) = (&tag[..end], &tag[end + 1..]);
-        let name = body.trim_start_matches('/').split([' ', '\n']).next().unwrap();
-        assert!(name.chars().all(|c| c.is_ascii_alphanumeric()), "bad tag <{body}>");
-        rest = after;
-        if body.starts_with('/') {
-            assert_eq!(open.pop(), Some(name), "</{name}> closes another element");
-        } else if !VOID.contains(&name) {
-            open.push(name);
-            if ["script", "style"].contains(&name) {
-                rest = &rest[rest.find(&format!("</{name}>")).expect("raw text ends")..];
-            }
-        }
-    }
-    assert_eq!(open, Vec::<&str>::new());
 }
 
 #[test]

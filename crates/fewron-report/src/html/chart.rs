@@ -276,18 +276,18 @@ pub(super) fn marker(slot: usize, x: f64, y: f64) -> Markup {
 }
 
 /// Two decimals: a tenth of a pixel is below what a screen shows.
-fn round(value: f64) -> f64 {
+pub(super) fn round(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
-fn path(points: &[(f64, f64)]) -> String {
+pub(super) fn path(points: &[(f64, f64)]) -> String {
     let texts: Vec<String> =
         points.iter().map(|(x, y)| format!("{},{}", round(*x), round(*y))).collect();
     texts.join(" ")
 }
 
 /// Cuts a label that would leave the chart; the legend has it in full.
-fn shorten(label: &str, room: f64) -> String {
+pub(super) fn shorten(label: &str, room: f64) -> String {
     let letters = (room / 7.4) as usize;
     if label.chars().count() <= letters {
         return label.to_owned();

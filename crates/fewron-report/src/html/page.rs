@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use fewron_eval::record::SweepRun;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
@@ -17,15 +16,17 @@ const SCRIPTS: [&str; 3] = [
     include_str!("../../assets/maps.js"),
 ];
 
-/// The title of the browser's tab.
-pub(super) fn title(run: &SweepRun) -> String {
-    format!("{}: {} sweep · fewron", run.model.name, run.protocol)
+/// What a kind of page has beside the common styles and scripts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Extra {
+    pub(super) style: &'static str,
+    pub(super) script: &'static str,
 }
 
 /// The whole document around `body`, with `data` for the script.
-pub(super) fn document(title: &str, body: &Markup, data: &str) -> Markup {
-    let style = STYLES.concat() + &heat_classes();
-    let script = SCRIPTS.concat();
+pub(super) fn document(title: &str, body: &Markup, data: &str, extra: Extra) -> Markup {
+    let style = STYLES.concat() + &heat_classes() + extra.style;
+    let script = SCRIPTS.concat() + extra.script;
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -50,20 +51,13 @@ pub(super) fn document(title: &str, body: &Markup, data: &str) -> Markup {
     }
 }
 
-/// Name, contents and the theme switch.
-pub(super) fn header(run: &SweepRun) -> Markup {
-    let links = [
-        ("#curves", "Curves", !run.points.is_empty()),
-        ("#gap", "Gap", !run.points.is_empty()),
-        ("#kept", "Kept", super::data::has_maps(run)),
-        ("#answers", "Answers", !run.examples.is_empty()),
-        ("#about", "Method", true),
-    ];
+/// Name, contents (target, name, whether it is there) and the theme switch.
+pub(super) fn header(links: &[(&str, &str, bool)]) -> Markup {
     html! {
         header.bar {
             a.brand href="#top" { (logo()) "fewron" }
             nav aria-label="Contents" {
-                @for (target, name, _) in links.into_iter().filter(|(_, _, there)| *there) {
+                @for (target, name, _) in links.iter().filter(|(_, _, there)| *there) {
                     a href=(target) { (name) }
                 }
             }
@@ -89,12 +83,12 @@ fn logo() -> Markup {
     }
 }
 
-/// Version and licence.
-pub(super) fn footer(run: &SweepRun) -> Markup {
+/// Version that measured, and licence.
+pub(super) fn footer(version: &str) -> Markup {
     html! {
         footer {
             p {
-                "Measured by fewron " (run.settings.version) ", drawn by fewron "
+                "Measured by fewron " (version) ", drawn by fewron "
                 (env!("CARGO_PKG_VERSION")) ". fewron is open source under the "
                 (env!("CARGO_PKG_LICENSE")) " licence. This page is one file and fetches nothing."
             }
