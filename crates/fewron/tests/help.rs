@@ -5,7 +5,7 @@ mod support;
 
 use support::fewron;
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "pull",
     "models",
     "inspect",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 17] = [
     "sweep",
     "eval",
     "attribute",
+    "neurons",
     "calibrate",
     "recommend",
     "bench",
