@@ -11,7 +11,9 @@ mod collect;
 mod measure;
 
 pub use answer::Dense;
+pub(crate) use answer::teacher_forced;
 pub use checkpoint::CheckpointError;
+pub(crate) use checkpoint::{jaccard, pairs};
 
 use crate::record::{DataRecord, Example, ModelRecord, Settings, SweepRun};
 use checkpoint::Checkpoint;

@@ -383,6 +383,28 @@ impl Model {
         &self.layers[layer].mlp.down_proj.weights
     }
 
+    /// What directions of the residual stream add to each token's logit where the last norm is left out:
+    /// `W_out · d` in f32, without the head's bias. `directions` has shape `[n, hidden]`, the result
+    /// `[n, vocab]`. For a neuron's row of [`Self::down_proj`] the tokens that it promotes (Geva et al.,
+    /// "Transformer Feed-Forward Layers Are Key-Value Memories", arXiv 2012.14913, section 4).
+    ///
+    /// # Panics
+    /// When the directions are not made of whole rows.
+    pub fn vocabulary_of(&self, directions: &[f32]) -> Vec<f32> {
+        let (hidden, vocab) = (self.config.hidden, self.config.vocab);
+        assert!(directions.len().is_multiple_of(hidden), "whole rows");
+        let mut logits = vec![0.0; directions.len() / hidden * vocab];
+        let mut row = vec![0.0; hidden];
+        for token in 0..vocab {
+            self.output.row(self, token, &mut row);
+            for (n, direction) in directions.chunks_exact(hidden).enumerate() {
+                logits[n * vocab + token] = fewron_kernels::dot(self.isa, &row, direction);
+            }
+        }
+        self.release_head();
+        logits
+    }
+
     /// Bytes of weights that a [`Residency`] keeps out of memory, but for those of float matrices, which
     /// are read from the model's files.
     pub fn cold_bytes(&self) -> u64 {

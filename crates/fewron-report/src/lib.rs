@@ -1,5 +1,5 @@
-//! What outlives a run: self-contained HTML pages and Parquet files of attribution scores. The only crate
-//! that knows HTML and storage formats; it measures nothing.
+//! What outlives a run: self-contained HTML pages and Parquet files of attribution scores and
+//! neurons. The only crate that knows HTML and storage formats; it measures nothing.
 //!
 //! ```text
 //! SweepRun ─────────────────── html::render ───────────────► one HTML file each
@@ -9,6 +9,8 @@
 //! BenchRecord ──────────────── html::render_bench ─────────►
 //! scores ──── parquet::ScoreWriter ──► one row per sample, token, layer and unit
 //!        └─── parquet::NeuronStats ──► one row per unit, as Parquet and CSV
+//! NeuronResult ── write_neurons ──► units, categories, pairs and layers, as Parquet and CSV
+//!              └─ write_neuron_report ──► one HTML file
 //! ```
 //!
 //! Every file is written under a temporary name beside its target and renamed when it is complete,
@@ -19,6 +21,7 @@ mod bench;
 mod error;
 mod history;
 pub mod html;
+mod neurons;
 pub mod parquet;
 
 use std::io::Write;
@@ -30,6 +33,7 @@ use fewron_eval::tasks::{EvalRun, Side, TaskComparison};
 pub use bench::{BenchRecord, BenchResult, BenchRival, BenchSpeed};
 pub use error::ReportError;
 pub use history::HistoryPoint;
+pub use neurons::{write_neuron_report, write_neurons};
 
 /// Renders `run`, and the curves of another run `beside` it, and writes the page to `path` in one step:
 /// the file appears whole or not at all.

@@ -7,11 +7,13 @@
 mod scores;
 mod stats;
 mod stats_files;
+mod table;
 
 use std::fmt;
 
 pub use scores::ScoreWriter;
 pub use stats::{NeuronStats, UnitStats};
+pub(crate) use table::{Column, Table};
 
 /// What a unit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

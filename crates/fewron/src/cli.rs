@@ -5,6 +5,7 @@ mod calibrate;
 mod eval;
 mod gate;
 mod model;
+mod neurons;
 mod quantize;
 mod recommend;
 mod runs;
@@ -22,6 +23,7 @@ pub(crate) use calibrate::{CalibrateArgs, LossMetric};
 pub(crate) use eval::EvalArgs;
 pub(crate) use gate::{CheckArgs, CompareArgs};
 pub(crate) use model::ModelArgs;
+pub(crate) use neurons::NeuronsArgs;
 pub(crate) use quantize::{ConvertArgs, QuantizeArgs, WriteArgs};
 pub(crate) use recommend::RecommendArgs;
 pub(crate) use runs::{
@@ -101,6 +103,9 @@ pub(crate) enum Command {
     /// Save attribution scores per sample, token, layer and neuron
     #[command(after_help = study::ATTRIBUTE_EXAMPLES)]
     Attribute(AttributeArgs),
+    /// Say which neurons matter: how often each is kept, by layer and category, and what it reacts to
+    #[command(after_help = neurons::NEURONS_EXAMPLES)]
+    Neurons(NeuronsArgs),
     /// Make a plan: which neurons run, calibrated on text and measured on text it has not seen
     #[command(after_help = calibrate::CALIBRATE_EXAMPLES)]
     Calibrate(CalibrateArgs),

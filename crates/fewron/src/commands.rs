@@ -13,6 +13,7 @@ mod eval;
 mod generate;
 mod inspect;
 mod models;
+mod neurons;
 mod pull;
 mod quantize;
 mod recommend;
@@ -41,6 +42,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Option<Outcome>> {
         Command::Compare(args) => compare::run(args),
         Command::Check(args) => check::run(args),
         Command::Attribute(args) => attribute::run(args, threads),
+        Command::Neurons(args) => neurons::run(args, threads),
         Command::Bench(args) => bench::run(args, threads),
         Command::Recommend(args) => recommend::run(args, threads),
         Command::Calibrate(args) => calibrate::run(args, threads),

@@ -5,7 +5,7 @@ mod support;
 
 use support::fewron;
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "pull",
     "models",
     "inspect",
@@ -18,6 +18,7 @@ const COMMANDS: [&str; 20] = [
     "check",
     "runs",
     "attribute",
+    "neurons",
     "calibrate",
     "recommend",
     "bench",

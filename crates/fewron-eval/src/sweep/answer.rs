@@ -54,6 +54,16 @@ impl Dense {
         &self.tokens[1..]
     }
 
+    /// All tokens of the answer.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// What the masked steps computed.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
     /// Attribution scores of the masked steps, by metric. The session must still hold the answer.
     pub fn scores(
         &self,
@@ -71,7 +81,7 @@ impl Dense {
 }
 
 /// What the teacher-forced run of one mask shows.
-pub(super) struct Forced {
+pub(crate) struct Forced {
     /// Greedy token of each masked step.
     pub(super) predicted: Vec<u32>,
     /// Steps whose greedy token is the label.
@@ -97,7 +107,7 @@ impl MaskSource for Joined<'_> {
 
 /// Runs the dense answer's tokens through the model under each of several masks, in one batch; with
 /// the texts that come of it.
-pub(super) fn teacher_forced(
+pub(crate) fn teacher_forced(
     session: &mut Session,
     dense: &Dense,
     masks: Vec<&mut dyn MaskSource>,

@@ -185,12 +185,12 @@ impl Sample {
 }
 
 /// All pairs a < b of `n` things.
-pub(super) fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..n).flat_map(move |a| (a + 1..n).map(move |b| (a, b)))
 }
 
 /// |A∩B| / |A∪B| of two ascending lists; `None` for two empty ones.
-fn jaccard(a: &[u32], b: &[u32]) -> Option<f64> {
+pub(crate) fn jaccard(a: &[u32], b: &[u32]) -> Option<f64> {
     let both = a.iter().filter(|i| b.binary_search(i).is_ok()).count();
     let either = a.len() + b.len() - both;
     (either > 0).then(|| both as f64 / either as f64)

@@ -138,7 +138,7 @@ impl Weight {
         }
     }
 
-    /// Writes a row as f32: of embeddings, which always lie by row.
+    /// Writes a row as f32: of embeddings and of the head, which always lie by row.
     pub(crate) fn row(&self, model: &Model, row: usize, out: &mut [f32]) {
         if let Ok(weights) = self.by_row(&model.source) {
             weights.dequantize_row(model.isa, row, out);

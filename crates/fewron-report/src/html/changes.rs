@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::answers::part;
 use super::format::{count, number, one_decimal, percent};
-use super::metrics::signed_percent;
+use super::metrics::{self, signed_percent};
 use super::story::plural;
 use super::tables::{column, sort_key, word_column};
 use super::variants::Style;

@@ -50,7 +50,7 @@ struct KeptRow {
 }
 
 #[derive(Serialize)]
-struct NeuronMap {
+pub(super) struct NeuronMap {
     /// `[layers][shown]`, one of [`LEVELS`] each.
     map: String,
     /// Per layer: share of neurons never kept, always kept, hot; mean frequency.
@@ -142,7 +142,8 @@ fn widest(analysis: &Analysis) -> usize {
     analysis.activity.iter().flat_map(|one| &one.mlp).map(Vec::len).max().unwrap_or(0)
 }
 
-fn neuron_map(one: &Activity, width: usize, stride: usize) -> NeuronMap {
+/// The map of one metric or policy: every `stride`-th of `width` neurons.
+pub(super) fn neuron_map(one: &Activity, width: usize, stride: usize) -> NeuronMap {
     let mut map = String::with_capacity(one.mlp.len() * width.div_ceil(stride));
     for layer in &one.mlp {
         for neuron in (0..width).step_by(stride) {
@@ -174,7 +175,7 @@ fn rounded_rows(rows: &[Vec<f32>]) -> Vec<Vec<f64>> {
 }
 
 /// Four decimals are more than the page shows. JSON has no NaN: the script reads `null`.
-fn round(value: f64) -> f64 {
+pub(super) fn round(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 

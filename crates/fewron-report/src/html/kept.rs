@@ -44,7 +44,7 @@ fn selector(run: &SweepRun, series: &[Series<'_>]) -> Markup {
     }
 }
 
-fn choice(selector: &str, label: &str, options: &[(&str, &str)]) -> Markup {
+pub(super) fn choice(selector: &str, label: &str, options: &[(&str, &str)]) -> Markup {
     html! {
         div.choice role="group" aria-label=(label) data-selector=(selector) {
             @for (position, (value, text)) in options.iter().enumerate() {
@@ -144,7 +144,7 @@ fn even(heads: usize) -> String {
     super::format::percent(1.0 / heads.max(1) as f64, 0)
 }
 
-fn legend(low: &str, high: &str) -> Markup {
+pub(super) fn legend(low: &str, high: &str) -> Markup {
     html! {
         div.legend aria-hidden="true" {
             span { (low) }

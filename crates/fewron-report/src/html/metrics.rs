@@ -26,7 +26,7 @@ struct Words {
     meaning: &'static str,
 }
 
-const WORDS: [Words; 12] = [
+const WORDS: [Words; 24] = [
     Words {
         name: "perplexity",
         words: "Perplexity",
@@ -98,6 +98,78 @@ const WORDS: [Words; 12] = [
         words: "Neurons on",
         unit: Unit::Share,
         meaning: "Share of MLP neurons that ran at masked tokens.",
+    },
+    Words {
+        name: "rouge1",
+        words: "ROUGE-1",
+        unit: Unit::Share,
+        meaning: "Best F-measure of shared words of a text and a reference.",
+    },
+    Words {
+        name: "rouge2",
+        words: "ROUGE-2",
+        unit: Unit::Share,
+        meaning: "The same of pairs of words.",
+    },
+    Words {
+        name: "rougeL",
+        words: "ROUGE-L",
+        unit: Unit::Share,
+        meaning: "The same of the longest common run of words, gaps allowed.",
+    },
+    Words {
+        name: "rougeL_dense",
+        words: "ROUGE-L against dense",
+        unit: Unit::Share,
+        meaning: "ROUGE-L of a text and the dense model’s.",
+    },
+    Words {
+        name: "f1",
+        words: "F1",
+        unit: Unit::Share,
+        meaning: "Best F1 of shared words without articles and punctuation (SQuAD).",
+    },
+    Words {
+        name: "em",
+        words: "Exact match of texts",
+        unit: Unit::Share,
+        meaning: "Share of texts that equal a reference but for case, articles and punctuation (SQuAD).",
+    },
+    Words {
+        name: "tok_s",
+        words: "Tokens/s",
+        unit: Unit::Decimals(1),
+        meaning: "Tokens in a second, median over repetitions; the bar is their range.",
+    },
+    Words {
+        name: "time_to_first_token_s",
+        words: "Time to first token, s",
+        unit: Unit::Plain,
+        meaning: "From the prompt to the logits of its next token.",
+    },
+    Words {
+        name: "bytes_per_token",
+        words: "Bytes per token",
+        unit: Unit::Decimals(0),
+        meaning: "Weight bytes that a decoded token reads.",
+    },
+    Words {
+        name: "flops_per_token",
+        words: "Operations per token",
+        unit: Unit::Decimals(0),
+        meaning: "Two for each weight that is used, four for each element and position of attention.",
+    },
+    Words {
+        name: "peak_rss_bytes",
+        words: "Peak memory, bytes",
+        unit: Unit::Decimals(0),
+        meaning: "Most resident memory of the process.",
+    },
+    Words {
+        name: "joules_per_token",
+        words: "Joules per token",
+        unit: Unit::Plain,
+        meaning: "Of all processors and their memory, measured.",
     },
 ];
 

@@ -166,6 +166,6 @@ fn overlap_cell(overlap: &[Overlap], a: &str, b: &str) -> Markup {
 }
 
 /// The heat class of a share: `q0` to `q20`, dark text below `q11`.
-fn heat(share: f64) -> String {
+pub(super) fn heat(share: f64) -> String {
     format!("q{}", (share.clamp(0.0, 1.0) * 20.0).round())
 }
