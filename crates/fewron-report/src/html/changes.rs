@@ -6,7 +6,7 @@ use fewron_eval::tasks::{Outcome, SampleRecord, TaskRecord};
 use maud::{Markup, html};
 
 use super::answers::part;
-use super::format::{count, number, one_decimal, percent};
+use super::format::{count, number, percent};
 use super::metrics::{self, signed_percent};
 use super::story::plural;
 use super::tables::{column, sort_key, word_column};
