@@ -78,9 +78,9 @@ pub(super) const WIDE: Frame = Frame { width: 1040.0, height: 440.0, labels: 112
 /// The same, with room for longer names.
 pub(super) const LABELLED: Frame = Frame { labels: 160.0, ..WIDE };
 /// One of two charts side by side.
-pub(super) const HALF: Frame = Frame { width: 504.0, height: 330.0, labels: 88.0, x_ticks: 6 };
+pub(super) const HALF: Frame = Frame { width: 504.0, height: 330.0, labels: 96.0, x_ticks: 6 };
 /// Any chart on a phone.
-pub(super) const NARROW: Frame = Frame { width: 350.0, height: 310.0, labels: 82.0, x_ticks: 5 };
+pub(super) const NARROW: Frame = Frame { width: 350.0, height: 310.0, labels: 88.0, x_ticks: 5 };
 
 const LEFT: f64 = 44.0;
 const TOP: f64 = 14.0;
@@ -290,9 +290,37 @@ pub(super) fn path(points: &[(f64, f64)]) -> String {
 
 /// Cuts a label that would leave `room` units; the legend has it in full.
 pub(super) fn shorten(label: &str, room: f64) -> String {
-    let letters = (room / 7.2) as usize;
-    if label.chars().count() <= letters {
+    if label.chars().map(width).sum::<f64>() <= room {
         return label.to_owned();
     }
-    label.chars().take(letters.saturating_sub(1)).chain(['…']).collect()
+    let mut left = room - width('…');
+    let fits = |letter: &char| {
+        left -= width(*letter);
+        left >= 0.0
+    };
+    label.chars().take_while(fits).chain(['…']).collect()
+}
+
+/// About how wide a letter of a label is: of bold Arial at 13 units.
+fn width(letter: char) -> f64 {
+    match letter {
+        'i' | 'j' | 'l' | '.' | ',' | ':' | '|' | ' ' | '·' => 4.0,
+        'f' | 'r' | 't' | '(' | ')' | '-' => 5.0,
+        'm' | 'w' | 'M' | 'W' | '@' | '%' | '…' => 12.5,
+        'A'..='Z' => 9.5,
+        _ => 7.7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shorten;
+
+    #[test]
+    fn labels_are_cut_to_their_room() {
+        assert_eq!(shorten("gate+comp64", 88.0), "gate+comp64");
+        assert_eq!(shorten("gate+comp64", 80.0), "gate+com…");
+        assert_eq!(shorten("magnitude", 74.0), "magnitude");
+        assert_eq!(shorten("x", 1.0), "…");
+    }
 }

@@ -147,12 +147,7 @@ fn numbers(sides: &Sides<'_>, tasks: &[TaskComparison]) -> Markup {
 }
 
 fn changed(a: Side<'_>, b: Side<'_>, sides: &Sides<'_>, tasks: &[TaskComparison]) -> Markup {
-    let find = |run: &'_ EvalRun, name: &str| -> Option<usize> {
-        run.tasks.iter().position(|task| task.task == name)
-    };
-    let both = |name: &str| -> Option<(&TaskRecord, &TaskRecord)> {
-        Some((&a.run.tasks[find(a.run, name)?], &b.run.tasks[find(b.run, name)?]))
-    };
+    let both = |name: &str| Some((task(a.run, name)?, task(b.run, name)?));
     let room = SAMPLES_BUDGET / tasks.len().max(1);
     html! {
         section #changed aria-labelledby="changed-title" {
@@ -166,6 +161,10 @@ fn changed(a: Side<'_>, b: Side<'_>, sides: &Sides<'_>, tasks: &[TaskComparison]
             }
         }
     }
+}
+
+fn task<'a>(run: &'a EvalRun, name: &str) -> Option<&'a TaskRecord> {
+    run.tasks.iter().find(|task| task.task == name)
 }
 
 fn about(a: Side<'_>, b: Side<'_>, tasks: &[TaskComparison]) -> Markup {
@@ -182,12 +181,12 @@ fn about(a: Side<'_>, b: Side<'_>, tasks: &[TaskComparison]) -> Markup {
             @if std::ptr::eq(a.run, b.run) {
                 h3 { "The evaluation" }
                 (facts::command(&a.run.command))
-                (facts::list(&settings(a)))
+                (facts::list(&[variants(a, b), settings(a)].concat()))
             } @else {
                 @for (side, which) in [(a, "first"), (b, "second")] {
                     h3 { "The " (which) " evaluation" }
                     (facts::command(&side.run.command))
-                    (facts::list(&settings(side)))
+                    (facts::list(&[variant("Variant", side), settings(side)].concat()))
                 }
             }
             h3 { "Words" }
@@ -196,21 +195,27 @@ fn about(a: Side<'_>, b: Side<'_>, tasks: &[TaskComparison]) -> Markup {
     }
 }
 
+fn variants(a: Side<'_>, b: Side<'_>) -> Vec<(&'static str, String)> {
+    [variant("First variant", a), variant("Second variant", b)].concat()
+}
+
+/// A side's variant, and how many of its neurons ran.
+fn variant(which: &'static str, side: Side<'_>) -> Vec<(&'static str, String)> {
+    let results = side.run.tasks.iter().flat_map(|task| &task.results);
+    let active: Vec<f64> =
+        results.filter(|result| result.variant == side.variant).filter_map(|r| r.active).collect();
+    let mean = active.iter().sum::<f64>() / active.len() as f64;
+    let on = if active.is_empty() { "all".to_owned() } else { percent(mean, 1) };
+    vec![(which, side.variant.to_owned()), ("Its neurons on", on)]
+}
+
 fn settings(side: Side<'_>) -> Vec<(&'static str, String)> {
     let run = side.run;
-    let active = run.tasks.iter().flat_map(|task| &task.results);
-    let active: Vec<f64> =
-        active.filter(|result| result.variant == side.variant).filter_map(|r| r.active).collect();
-    let mut facts = vec![("Variant", side.variant.to_owned()), ("Model", run.model.name.clone())];
-    if !active.is_empty() {
-        let mean = active.iter().sum::<f64>() / active.len() as f64;
-        facts.push(("Neurons on", percent(mean, 1)));
-    }
-    facts.extend([
+    vec![
+        ("Model", run.model.name.clone()),
         ("Processor", run.cpu.clone()),
         ("Model SHA-256", run.model.sha256.clone()),
         ("Finished", run.finished_at.clone()),
         ("fewron", run.version.clone()),
-    ]);
-    facts
+    ]
 }
