@@ -70,7 +70,8 @@ fn run(task: &Task, variants: &[&dyn Variant], threads: usize) -> Result<TaskRec
     let progress = |_: u64, _: u64| {};
     let (tokenizer, progress, stop) = (&tokenizer, &progress, &stop);
     let journal = None;
-    Eval { model, tokenizer, chat: None, variants, threads, seed: 3, progress, journal, stop }.run(task)
+    Eval { model, tokenizer, chat: None, variants, threads, seed: 3, progress, journal, stop }
+        .run(task)
 }
 
 /// A task on a file with this content, from a definition with this content or a built-in one.
