@@ -105,7 +105,8 @@ for (const view of views) {
       for (const svg of (await page.locator("svg.told:visible").all()).slice(0, 3)) {
         await svg.scrollIntoViewIfNeeded();
         const box = await svg.boundingBox();
-        await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+        await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2, { steps: 3 });
+        await page.locator("#tip").waitFor({ timeout: 5000 });
         assert.ok((await page.locator("#tip strong").textContent()).length > 0);
         const tip = await page.locator("#tip").boundingBox();
         assert.ok(tip.x >= 0 && tip.x + tip.width <= view.width, "the tooltip leaves the screen");

@@ -1,12 +1,14 @@
 // A page of neuron analytics in a real browser: nothing fetched, nothing wider than the screen, every control works.
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { pathToFileURL } from "node:url";
 
 import { launch, open } from "./browser.mjs";
 
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const report = process.env.FEWRON_NEURONS;
 const folder = process.env.FEWRON_SCREENSHOTS;
 const url = report && pathToFileURL(resolve(report)).href;
@@ -38,6 +40,20 @@ describe("neurons", { skip: !report && "no FEWRON_NEURONS" }, () => {
         const widest = await page.evaluate(() => document.documentElement.scrollWidth);
         assert.ok(widest <= view.width, `${widest} px on a screen of ${view.width}`);
         if (folder) await page.screenshot({ path: join(folder, `${view.name}.png`), fullPage: true });
+      });
+
+      it("has no accessibility violation that matters", async () => {
+        await page.evaluate(axe);
+        const { violations } = await page.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
+        const serious = violations.filter((one) => ["serious", "critical"].includes(one.impact));
+        assert.deepEqual(serious.map((one) => `${one.id}: ${one.nodes[0].html.slice(0, 160)}`), []);
+      });
+
+      it("has tables with captions and heads", async () => {
+        for (const table of await page.locator("table").all()) {
+          assert.ok((await table.locator("caption").textContent({ timeout: 2000 })).length > 5);
+          assert.equal(await table.locator("tbody th[scope=row]").count(), await table.locator("tbody tr").count());
+        }
       });
 
       it("names its pictures for those who do not see them", async () => {
@@ -111,7 +127,7 @@ describe("neurons", { skip: !report && "no FEWRON_NEURONS" }, () => {
       const lines = readFileSync(await download.path(), "utf8").trimEnd().split("\r\n");
       await figure.locator("summary").click();
       assert.equal(await figure.locator("details tbody tr:visible").count(), lines.length - 1);
-      const cells = await figure.locator("details tbody tr").first().locator("td").allTextContents();
+      const cells = await figure.locator("details tbody tr").first().locator("th, td").allTextContents();
       const fields = lines[1].split(",");
       assert.equal(cells[0], fields[0]);
       assert.equal(Number(cells[2]), Number(fields[2]));

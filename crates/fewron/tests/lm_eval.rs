@@ -58,11 +58,12 @@ fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
 }
 
-/// Runs the golden's samples of a task, and holds each against the golden. `most` is how far off
+/// Runs the golden's first samples of a task, and holds each against the golden. `most` is how far off
 /// log-likelihoods may be on average, in nats.
-fn check(model: &Path, name: &str, spec: &str, file: &Path, most: f64) {
+fn check(model: &Path, (name, spec): (&str, &str), file: &Path, items: usize, most: f64) {
     let golden = golden(name);
     let expected = golden["samples"].as_array().unwrap();
+    let expected = &expected[..items.min(expected.len())];
     let (task, limit) = (format!("{spec}={}", file.display()), expected.len().to_string());
     let home = tempfile::tempdir().unwrap();
     let model = model.to_str().unwrap();
@@ -101,20 +102,21 @@ fn check(model: &Path, name: &str, spec: &str, file: &Path, most: f64) {
 fn facts() {
     let Some(model) = model() else { return };
     let (task, file) = (fixture("tasks/facts.toml"), fixture("tasks/facts.jsonl"));
-    check(&model, "facts", &task, Path::new(&file), 0.3);
+    check(&model, ("facts", &task), Path::new(&file), 24, 0.3);
 }
 
-/// The same weights in F32, as lm-evaluation-harness had them.
+/// The same weights in F32, as lm-evaluation-harness had them. Few samples, since F32 is slow:
+/// `scripts/check_lm_eval.py` takes more.
 #[test]
 fn public_data_sets() {
     let Some(model) = model() else { return };
     let files = [
-        ("arc_easy", "arc_easy_test.jsonl"),
-        ("piqa", "piqa_valid.jsonl"),
-        ("boolq", "boolq_dev.jsonl"),
+        ("arc_easy", "arc_easy_test.jsonl", 20),
+        ("piqa", "piqa_valid.jsonl", 20),
+        ("boolq", "boolq_dev.jsonl", 4),
     ];
-    let found: Vec<(&str, PathBuf)> =
-        files.into_iter().filter_map(|(task, file)| Some((task, data(file)?))).collect();
+    let there = |(task, file, items)| Some((task, data(file)?, items));
+    let found: Vec<(&str, PathBuf, usize)> = files.into_iter().filter_map(there).collect();
     if found.is_empty() {
         return;
     }
@@ -123,7 +125,7 @@ fn public_data_sets() {
     let (input, output) = (model.to_str().unwrap(), exact.to_str().unwrap());
     let run = fewron(home.path(), &["quantize", input, output, "--type", "f32"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    for (task, file) in found {
-        check(&exact, task, task, &file, 0.02);
+    for (task, file, items) in found {
+        check(&exact, (task, task), &file, items, 0.02);
     }
 }

@@ -74,6 +74,7 @@ fn categories(run: &NeuronRun) -> Markup {
             p.note { "Those with at least " (LEAST_ANSWERS) " answers, and as many outside, are tested." }
             div.scroll.tall tabindex="0" role="region" aria-label="Categories" {
                 table {
+                    caption.unseen { "Categories, with their answers and tokens" }
                     thead { tr { @for name in ["Category", "Answers", "Tokens"] { th scope="col" { (name) } } } }
                     tbody { @for category in &run.categories {
                         tr { th scope="row" { (category.name) } td { (category.answers) } td { (category.tokens) } }

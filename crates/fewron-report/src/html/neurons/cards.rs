@@ -45,6 +45,7 @@ fn pairs(run: &NeuronRun, drawn: &mut Drawn) -> Markup {
         html! {
             div.scroll.tall tabindex="0" role="region" aria-label={ "Units that run together, " (mask.name) } {
                 table {
+                    caption.unseen { "Units that run together, by " (mask.name) }
                     thead { tr { @for name in ["Units", "Layer", "Tokens with both", "Lift", "φ"] { th scope="col" { (name) } } } }
                     tbody { @for pair in strongest.into_iter().take(SHOWN) {
                         tr {

@@ -68,6 +68,7 @@ fn by_layer(run: &NeuronRun, drawn: &mut Drawn) -> Markup {
         html! {
             div.scroll tabindex="0" role="region" aria-label={ "How far each category differs, by layer, " (mask.name) } {
                 table.matrix.dense {
+                    caption.unseen { "How far each category differs, by layer, by " (mask.name) }
                     thead { tr { td {} @for layer in 0..run.layers { th scope="col" { (layer) } } } }
                     tbody { @for category in of_mask(mask) {
                         tr {
@@ -120,6 +121,7 @@ fn specific(run: &NeuronRun, drawn: &mut Drawn) -> Markup {
         html! {
             div.scroll.tall tabindex="0" role="region" aria-label={ "Units that stand out by category, " (mask.name) } {
                 table {
+                    caption.unseen { "Units that stand out by category, by " (mask.name) }
                     thead { tr {
                         @for name in ["Category", "Unit", "Kept inside", "Kept elsewhere", "z", "p"] { th scope="col" { (name) } }
                     } }
@@ -191,6 +193,7 @@ fn matrix(mask: &MaskRecord) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label={ "Overlap of the categories’ core units, " (mask.name) } {
             table.matrix.overlaps {
+                caption.unseen { "Overlap of the categories’ core units, by " (mask.name) }
                 thead { tr { td {} @for name in &names { th scope="col" { (name) } } } }
                 tbody { @for a in &names {
                     tr {

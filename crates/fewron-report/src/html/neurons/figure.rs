@@ -23,14 +23,18 @@ impl Data {
         self.rows.push(row);
     }
 
-    fn table(&self) -> Markup {
+    fn table(&self, question: &str) -> Markup {
         html! {
             details.numbers {
                 summary { "The numbers as a table" }
                 div.scroll.tall tabindex="0" role="region" aria-label="The figure’s numbers" {
                     table {
+                        caption.unseen { (question) }
                         thead { tr { @for name in &self.columns { th scope="col" { (name) } } } }
-                        tbody { @for row in &self.rows { tr { @for cell in row { td { (shown(cell)) } } } } }
+                        tbody { @for row in &self.rows { tr {
+                            @for cell in row.iter().take(1) { th scope="row" { (shown(cell)) } }
+                            @for cell in row.iter().skip(1) { td { (shown(cell)) } }
+                        } } }
                     }
                 }
             }
@@ -70,7 +74,7 @@ pub(super) fn figure(
             }
             (picture)
             p.note { (note) }
-            @if table { (data.table()) }
+            @if table { (data.table(question)) }
         }
     }
 }
