@@ -69,7 +69,16 @@ impl MetricComparison {
 
 /// Whether less of a metric is better.
 pub fn lower_is_better(metric: &str) -> bool {
-    matches!(metric, "perplexity" | "kl")
+    matches!(
+        metric,
+        "perplexity"
+            | "kl"
+            | "time_to_first_token_s"
+            | "bytes_per_token"
+            | "flops_per_token"
+            | "peak_rss_bytes"
+            | "joules_per_token"
+    )
 }
 
 /// A sample with another answer.

@@ -16,7 +16,7 @@ Examples:
   fewron runs delete --state interrupted --yes
   fewron compare 12 15 --a gate@0.5 --b gate@0.5
 
-Every sweep, eval, bench, calibrate and attribute is kept, with its settings, hashes, machine, the commit of
+Every sweep, eval, bench, calibrate, attribute and neurons is kept, with its settings, hashes, machine, the commit of
 fewron and all its results, in runs/runs.db of the cache folder; FEWRON_RUNS names another folder, or
 is `off`. Wherever a command takes the JSON of a run it also takes the run's number, or `latest`.";
 

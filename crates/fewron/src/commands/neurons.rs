@@ -19,6 +19,7 @@ use crate::Outcome;
 use crate::cli::NeuronsArgs;
 use crate::loaded::{self, Loaded, thread_count};
 use crate::mask::Masking;
+use crate::runs::{self, Planned, Recorder};
 use crate::study::{Answers, command_line, cpu_name, model_record, prompts, write_json};
 use crate::ui::{self, Interrupted, Progress, Unit};
 
@@ -37,10 +38,23 @@ pub(crate) fn run(args: &NeuronsArgs, threads: Option<NonZeroUsize>) -> Result<O
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    let result = study(args, &data, config, &loaded, runtime, threads)?;
-    write(args, &result)?;
+    let model = model_record(&loaded)?;
+    let planned = Planned {
+        kind: "neurons",
+        what: String::new(),
+        model: &model,
+        threads: thread_count(threads),
+        folder: args.out.as_deref(),
+        anew: true,
+    };
+    let work = |_: &Recorder| {
+        let result = study(args, &data, config, &loaded, runtime, threads)?;
+        write(args, &result)?;
+        Ok(result.run)
+    };
+    let run = runs::recorded(&planned, |_| Vec::new(), work)?;
     if args.json.as_deref() != Some(Path::new("-")) {
-        print!("{}", words::summary(&result.run, args.layer.is_some()));
+        print!("{}", words::summary(&run, args.layer.is_some()));
     }
     if let Some(folder) = &args.out {
         ui::note(&format!("{}: tables for notebooks, {RECORD} and the page", folder.display()));
