@@ -114,6 +114,7 @@ fn head_grid(mask: &MaskRecord) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label={ "How often " (mask.name) " keeps each head, percent" } {
             table.matrix.dense {
+                caption.unseen { "How often each head is kept, percent, by " (mask.name) }
                 thead { tr { td {} @for layer in 0..mask.heads.len() { th scope="col" { (layer) } } } }
                 tbody { @for head in 0..heads {
                     tr {
