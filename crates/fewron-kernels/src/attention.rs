@@ -41,6 +41,16 @@ impl KvShape {
         self.heads * self.dim
     }
 
+    /// Bytes of a page.
+    pub fn page_bytes(&self) -> usize {
+        let elements = 2 * self.heads * self.side();
+        match self.kind {
+            KvType::F16 => elements * size_of::<u16>(),
+            KvType::F32 => elements * size_of::<f32>(),
+            KvType::Q8 => elements + 2 * self.heads * PAGE * size_of::<f32>(),
+        }
+    }
+
     /// Elements of one side of a head in a page: whole vectors of values.
     fn side(&self) -> usize {
         self.dim.next_multiple_of(LANES) * PAGE

@@ -31,6 +31,11 @@ impl KvCache {
         self.layers.last().map_or(0, |layer| layer.len)
     }
 
+    /// Bytes of the keys and values of `tokens` tokens, in whole pages, were they shared with no other text.
+    pub fn bytes_of(&self, tokens: usize) -> usize {
+        tokens.div_ceil(KvPage::POSITIONS) * self.shape.page_bytes() * self.layers.len()
+    }
+
     /// Forgets everything from position `len` on.
     pub fn truncate(&mut self, len: usize) {
         for layer in &mut self.layers {

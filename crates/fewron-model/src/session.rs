@@ -160,9 +160,11 @@ impl Session {
     }
 
     /// Appends tokens to each of several texts, all as one batch that reads the weights once, and
-    /// returns the logits of all tokens, `[tokens, vocab]`. Each text gets what it would get alone. For
-    /// the mask source, `token` counts through the tokens of all texts. The session's own text is not
-    /// touched.
+    /// returns the logits that `wanted` asks for of each text, `[rows, vocab]`, text after text. Each text
+    /// gets what it would get alone; a text without tokens stays as it is and gets no logits. For the mask
+    /// source, `token` counts through the tokens of all texts. The session's own text is not touched.
+    ///
+    /// [`Logits::Shortlist`] spares anything only where one row is wanted in all.
     ///
     /// # Errors
     /// A token beyond the vocabulary, or a text that fills the context; all texts are then
@@ -174,6 +176,7 @@ impl Session {
         &mut self,
         texts: &mut [KvCache],
         tokens: &[&[u32]],
+        wanted: impl Fn(usize) -> Logits,
         masks: Option<&mut dyn MaskSource>,
     ) -> Result<&[f32], ModelError> {
         assert_eq!(texts.len(), tokens.len(), "a list of tokens for each text");
@@ -184,10 +187,14 @@ impl Session {
             self.positions.extend(start..start + tokens.len());
             owners.resize(self.positions.len(), owner);
         }
-        let tokens = tokens.concat();
-        self.check(&tokens, self.positions.iter().max().map_or(0, |longest| longest + 1))?;
+        let flat = tokens.concat();
+        self.logits.clear();
+        self.check(&flat, self.positions.iter().max().map_or(0, |longest| longest + 1))?;
+        if flat.is_empty() {
+            return Ok(&self.logits);
+        }
         let model = Arc::clone(&self.model);
-        self.begin(&model, &tokens);
+        self.begin(&model, &flat);
         let mut x = std::mem::take(&mut self.x);
         Pass {
             model: &model,
@@ -201,8 +208,18 @@ impl Session {
             probe: None,
         }
         .blocks(0, &mut x);
-        self.logits.clear();
-        self.push_logits(&model, &x, Logits::All);
+        let rows = rows_wanted(tokens, wanted);
+        let hidden = model.config().hidden;
+        let mut kept = 0;
+        for &(row, _) in &rows {
+            x.copy_within(row * hidden..(row + 1) * hidden, kept * hidden);
+            kept += 1;
+        }
+        match rows[..] {
+            [] => {}
+            [(_, wanted)] => self.push_logits(&model, &x[..hidden], wanted),
+            _ => self.push_logits(&model, &x[..kept * hidden], Logits::All),
+        }
         self.x = x;
         Ok(&self.logits)
     }
@@ -377,4 +394,19 @@ impl Session {
         self.logits.append(&mut batch);
         model.release_head();
     }
+}
+
+/// The rows of a batch whose logits are wanted, and in which form: ascending.
+fn rows_wanted(tokens: &[&[u32]], wanted: impl Fn(usize) -> Logits) -> Vec<(usize, Logits)> {
+    let (mut rows, mut end) = (Vec::new(), 0);
+    for (text, tokens) in tokens.iter().enumerate().filter(|(_, tokens)| !tokens.is_empty()) {
+        let start = end;
+        end += tokens.len();
+        match wanted(text) {
+            Logits::None => {}
+            Logits::All => rows.extend((start..end).map(|row| (row, Logits::All))),
+            last => rows.push((end - 1, last)),
+        }
+    }
+    rows
 }

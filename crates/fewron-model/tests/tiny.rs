@@ -86,7 +86,10 @@ fn texts_of_one_batch_go_on_as_if_alone() {
         let mut texts = lens.map(fork);
         let steps = [[&tokens[..1], &tokens[2..7], &tokens[1..2]], [&tokens[3..4]; 3]];
         let got = steps.map(|step| {
-            session.forward_each(&mut texts, &step, Some(&mut Third(0))).unwrap().to_vec()
+            session
+                .forward_each(&mut texts, &step, |_| Logits::All, Some(&mut Third(0)))
+                .unwrap()
+                .to_vec()
         });
         let added = |lane: usize| steps.iter().map(|step| step[lane].len()).sum::<usize>();
         for (lane, len) in lens.into_iter().enumerate() {

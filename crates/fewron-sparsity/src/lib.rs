@@ -5,6 +5,7 @@
 
 pub mod attribution;
 mod calibration;
+mod counted;
 pub mod importance;
 pub mod metric;
 pub mod plan;
@@ -16,6 +17,7 @@ pub mod selection;
 
 pub use attribution::{Attribution, Scope, Scores};
 pub use calibration::{Calibration, CalibrationProbe};
+pub use counted::{Active, Counted, Counts};
 pub use importance::{Importance, Weighting};
 pub use metric::Metric;
 pub use plan::{Cut, Heads, InputCut, LayerPlan, Plan, PolicyError};

@@ -8,6 +8,7 @@ use fewron_model::{
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 use thiserror::Error;
@@ -113,10 +114,10 @@ impl FromStr for PolicyKind {
     }
 }
 
-/// Masks tokens as a [`Plan`] says.
+/// Masks tokens as a [`Plan`] says, which is borrowed or shared (`Arc<Plan>`).
 #[derive(Clone, Debug)]
-pub struct Policy<'a> {
-    plan: &'a Plan,
+pub struct Policy<P> {
+    plan: P,
     /// The neurons of each layer that run whatever the token: of the policies that keep one set. Empty
     /// before there is one.
     fixed: Vec<Vec<u32>>,
@@ -125,9 +126,9 @@ pub struct Policy<'a> {
     scores: Vec<f32>,
 }
 
-impl<'a> Policy<'a> {
+impl<P: Deref<Target = Plan>> Policy<P> {
     /// Masks by a plan.
-    pub fn new(plan: &'a Plan) -> Self {
+    pub fn new(plan: P) -> Self {
         let best = |layer: &LayerPlan| {
             let mut kept = Vec::new();
             layer.cut.keep(&layer.weights, &mut kept);
@@ -142,8 +143,8 @@ impl<'a> Policy<'a> {
     }
 
     /// The plan.
-    pub fn plan(&self) -> &'a Plan {
-        self.plan
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Lets the policy `prompt` keep the neurons with the highest of these scores, by layer: see
@@ -178,7 +179,7 @@ impl<'a> Policy<'a> {
     }
 }
 
-impl MaskSource for Policy<'_> {
+impl<P: Deref<Target = Plan>> MaskSource for Policy<P> {
     fn neurons(&mut self, layer: usize, _: usize, kept: &mut Vec<u32>) -> Choice {
         if self.plan.layers[layer].cut == Cut::Dense {
             return Choice::Dense;

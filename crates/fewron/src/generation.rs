@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use fewron_model::sampler::{Sampler, SamplerConfig};
 use fewron_model::{Logits, MaskSource, Pool, Session};
+use fewron_sparsity::Active;
 
 use crate::cli::{EngineArgs, SamplingArgs};
 use crate::loaded::Loaded;
@@ -101,9 +102,9 @@ impl<'a> Generator<'a> {
         let spared = self.shortlist.map_or(0, |_| model.shortlist_spares()) as f64;
         stats.dense_bytes = model.bytes_per_token().total() as f64 - spared;
         if let Some(mask) = &mut self.mask {
-            let active = mask.take_active();
-            let sparse = |active| mask.bytes_per_token(self.loaded, active) - spared;
-            stats.sparse_bytes = active.as_ref().map(sparse);
+            let active = mask.take_counts().active();
+            let bytes = |active: &Active| mask.plan().bytes_per_token(model, |l| active.layers[l]);
+            stats.sparse_bytes = active.as_ref().map(|active| bytes(active) - spared);
             stats.active = active.map(|active| active.mean);
         }
         Ok(Answer { text, end, stats })

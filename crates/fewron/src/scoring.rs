@@ -79,7 +79,7 @@ impl<'a> Scorer<'a> {
 
     /// Takes the share of neurons that were active at masked tokens.
     pub(crate) fn take_active(&mut self) -> Option<f64> {
-        self.mask.as_mut().and_then(Mask::take_active).map(|active| active.mean)
+        self.mask.as_mut().and_then(|mask| mask.take_counts().active()).map(|active| active.mean)
     }
 
     fn score_window(

@@ -117,7 +117,7 @@ fn write_group(
         }
         let mut texts: Vec<KvCache> = running.iter().filter_map(|&i| caches[i].take()).collect();
         let last: Vec<&[u32]> = running.iter().map(|&i| last_of(&windows[i])).collect();
-        let logits = session.forward_each(&mut texts, &last, None)?;
+        let logits = session.forward_each(&mut texts, &last, |_| Logits::All, None)?;
         let rows = logits.chunks_exact(vocab);
         for ((&index, cache), logits) in running.iter().zip(texts).zip(rows) {
             caches[index] = Some(cache);

@@ -1,12 +1,12 @@
 //! Mask sources and probes that look on while a layer is calibrated.
 
 use fewron_model::{Choice, InputSite, LowRank, MaskSource, Probe, Site};
-use fewron_sparsity::{LayerPlan, Policy, PolicyKind};
+use fewron_sparsity::{LayerPlan, Plan, Policy, PolicyKind};
 use std::sync::Arc;
 
 /// A policy for the tokens of a window behind its dense ones.
 pub(super) struct Behind<'a> {
-    pub(super) policy: Policy<'a>,
+    pub(super) policy: Policy<&'a Plan>,
     pub(super) dense: usize,
     /// Neurons that ran at masked tokens, by layer, and how many could have.
     pub(super) kept: Vec<u64>,
@@ -14,7 +14,7 @@ pub(super) struct Behind<'a> {
 }
 
 impl<'a> Behind<'a> {
-    pub(super) fn new(policy: Policy<'a>, dense: usize) -> Self {
+    pub(super) fn new(policy: Policy<&'a Plan>, dense: usize) -> Self {
         let layers = policy.plan().layers.len();
         Self { policy, dense, kept: vec![0; layers], seen: vec![0; layers] }
     }

@@ -119,7 +119,7 @@ pub(crate) fn teacher_forced(
     let inputs = vec![dense.inputs(); masks.len()];
     let masks = masks.into_iter().map(|masks| (masks, 0)).collect();
     let mut masks = Joined { masks, len: dense.inputs().len() };
-    let logits = session.forward_each(&mut texts, &inputs, Some(&mut masks))?;
+    let logits = session.forward_each(&mut texts, &inputs, |_| Logits::All, Some(&mut masks))?;
     let judge = |logits: &[f32]| {
         let mut forced = Forced { predicted: Vec::new(), agree: 0, kl: 0.0 };
         let rows = logits.chunks_exact(vocab).zip(dense.logits.chunks_exact(vocab));
@@ -198,7 +198,7 @@ pub(super) fn finish_runs(
             masks.push((&mut **source as &mut dyn MaskSource, tokens.len() - 1));
         }
         let mut masks = Joined { masks, len: 1 };
-        let logits = session.forward_each(&mut caches, &last, Some(&mut masks))?;
+        let logits = session.forward_each(&mut caches, &last, |_| Logits::All, Some(&mut masks))?;
         let next: Vec<u32> = logits.chunks_exact(vocab).map(argmax).collect();
         for (run, token) in lanes.iter_mut().zip(next) {
             run.tokens.push(token);

@@ -5,7 +5,9 @@ use super::checkpoint::{PointSample, Sample};
 use super::{Masks, Sweep, SweepError};
 use crate::bleu::sentence_bleu;
 use fewron_model::{MaskSource, ModelError, Session};
-use fewron_sparsity::{Attribution, Kept, Policy, PolicyKind, Recorder, Replay, Scores, select};
+use fewron_sparsity::{
+    Attribution, Kept, Plan, Policy, PolicyKind, Recorder, Replay, Scores, select,
+};
 
 /// What a worker thread keeps between questions.
 pub(super) struct Worker {
@@ -99,7 +101,7 @@ const FORCED_TOKENS: usize = 128;
 /// What decides the masks of a run.
 enum Source<'a> {
     Oracle(Replay),
-    Runtime(Policy<'a>),
+    Runtime(Policy<&'a Plan>),
 }
 
 impl Source<'_> {

@@ -119,7 +119,7 @@ impl Engine {
         }
         let mut joined = Joined { lanes, owners, neurons };
         let masks = joined.masked().then_some(&mut joined as &mut dyn MaskSource);
-        let logits = self.session.forward_each(&mut texts, &tokens, masks)?;
+        let logits = self.session.forward_each(&mut texts, &tokens, |_| Logits::All, masks)?;
         Ok((texts, logits))
     }
 }

@@ -51,7 +51,7 @@ impl Variant for Gate {
     }
 }
 
-struct Started<'a>(Policy<'a>);
+struct Started<'a>(Policy<&'a Plan>);
 
 impl VariantMask for Started<'_> {
     fn sees_prompt(&self) -> bool {

@@ -141,7 +141,7 @@ fn replayed_masks_give_the_same_bits() {
 
 /// Passes a policy's decisions on and compares each with `expected(layer, values)`.
 struct Checked<'a, 'b> {
-    policy: &'a mut Policy<'b>,
+    policy: &'a mut Policy<&'b Plan>,
     neurons: &'a dyn Fn(usize, &[f32]) -> Vec<u32>,
     heads: &'a dyn Fn(&[f32], usize) -> Vec<u32>,
     checks: usize,

@@ -1,6 +1,7 @@
 //! What is measured: the dense model, and masks over it.
 
 use fewron_model::{Choice, Logits, MaskSource, Model, ModelError, Session};
+use fewron_sparsity::Active;
 use fewron_sparsity::selection::kept_count;
 use fewron_sparsity::{Kept, Replay};
 use rand::SeedableRng;
@@ -98,11 +99,11 @@ impl<'a> Variant<'a> {
                     flops: flops - 2.0 * mlp as f64 * off,
                 }
             }
-            VariantMask::Policy(mask) => match mask.take_active() {
-                Some(active) => Cost {
-                    active: active.mean,
-                    bytes: mask.bytes_per_token(loaded, &active),
-                    flops: mask.flops_per_token(loaded, &active, kv_length),
+            VariantMask::Policy(mask) => match mask.take_counts().active() {
+                Some(Active { mean, layers }) => Cost {
+                    active: mean,
+                    bytes: mask.plan().bytes_per_token(model, |layer| layers[layer]),
+                    flops: mask.plan().flops_per_token(model, |layer| layers[layer], kv_length),
                 },
                 None => dense,
             },

@@ -1,0 +1,239 @@
+//! One batch: a token of every answer, some of the prompts, and what comes of their logits.
+
+use super::super::lanes::{Joined, Lane, sampler};
+use super::super::logprobs::{chosen, plain};
+use super::super::request::{ChosenToken, Event, Finish, Piece};
+use super::super::writer::Writer;
+use super::Worker;
+use fewron_model::{KvCache, Logits, MaskSource, ModelError};
+use std::time::Instant;
+
+/// Prompt tokens of a batch where no answer is written.
+const ALONE: usize = 128;
+
+/// Memory for the logits of prompts.
+const LOGITS_BYTES: usize = 64 << 20;
+
+/// Rows of logits of a lane, copied out of the session.
+struct Rows {
+    lane: usize,
+    /// Position of the token of the first row.
+    first: usize,
+    /// `[rows, vocab]`.
+    logits: Vec<f32>,
+}
+
+impl Worker<'_> {
+    pub(super) fn step(&mut self) -> Result<(), ModelError> {
+        let shares = self.shares();
+        let starts: Vec<usize> = self.lanes.texts.iter().map(KvCache::position).collect();
+        let read = self.run(&shares, &starts)?;
+        self.count(&shares, &starts);
+        // From the last lane to the first, so that those that end do not move the others.
+        for rows in read.into_iter().rev() {
+            self.take(rows);
+        }
+        Ok(())
+    }
+
+    /// Tokens of each lane in the next batch.
+    fn shares(&self) -> Vec<usize> {
+        let mut shares = self.lanes.shares(self.shared.settings.limits.prefill_chunk.max(1), ALONE);
+        let rows = (LOGITS_BYTES / size_of::<f32>() / self.vocab()).max(1);
+        for (lane, share) in self.lanes.lanes.iter().zip(&mut shares) {
+            if self.wants_prompt(lane) {
+                *share = (*share).min(rows);
+            }
+        }
+        shares
+    }
+
+    fn vocab(&self) -> usize {
+        self.shared.model.config().vocab
+    }
+
+    /// Whether the log-probabilities of a lane's prompt are wanted.
+    fn wants_prompt(&self, lane: &Lane) -> bool {
+        self.asks.get(&lane.ask).is_some_and(|ask| ask.request.prompt_logprobs.is_some())
+    }
+
+    /// Runs the batch; the rows of logits of those lanes that have any.
+    fn run(&mut self, shares: &[usize], starts: &[usize]) -> Result<Vec<Rows>, ModelError> {
+        let wanted: Vec<Logits> =
+            (0..shares.len()).map(|index| self.wanted(index, shares[index])).collect();
+        let owners = self.lanes.owners(shares);
+        let lanes = &mut self.lanes;
+        let of = |((lane, &start), &share): ((&Lane, &usize), &usize)| -> Vec<u32> {
+            lane.tokens[start..start + share].to_vec()
+        };
+        let tokens: Vec<Vec<u32>> = lanes.lanes.iter().zip(starts).zip(shares).map(of).collect();
+        let tokens: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        let mut joined = owners.map(|owners| Joined { masks: &mut lanes.masks, owners });
+        let masks = joined.as_mut().map(|joined| joined as &mut dyn MaskSource);
+        let mut logits =
+            self.session.forward_each(&mut lanes.texts, &tokens, |i| wanted[i], masks)?;
+        let vocab = self.shared.model.config().vocab;
+        let mut rows = Vec::new();
+        for (lane, &wanted) in wanted.iter().enumerate() {
+            let (count, first) = match wanted {
+                Logits::None => continue,
+                Logits::All => (shares[lane], starts[lane]),
+                _ => (1, starts[lane] + shares[lane] - 1),
+            };
+            let (own, rest) = logits.split_at(count * vocab);
+            rows.push(Rows { lane, first, logits: own.to_vec() });
+            logits = rest;
+        }
+        Ok(rows)
+    }
+
+    /// Which logits of a lane's share are wanted.
+    fn wanted(&self, index: usize, share: usize) -> Logits {
+        let lane = &self.lanes.lanes[index];
+        let reads = self.lanes.texts[index].position() < lane.prompt;
+        if share == 0 {
+            Logits::None
+        } else if reads && self.wants_prompt(lane) {
+            Logits::All
+        } else if share < self.lanes.pending(index) {
+            Logits::None
+        } else {
+            let exact = self.asks.get(&lane.ask).is_none_or(|ask| ask.request.logprobs.is_some());
+            let depth = lane.sampler.depth().filter(|_| !exact);
+            depth.map_or(Logits::Last, Logits::Shortlist)
+        }
+    }
+
+    /// Books what was run, and what the masks kept.
+    fn count(&mut self, shares: &[usize], starts: &[usize]) {
+        let lanes = &mut self.lanes;
+        let read = |((lane, &start), &share): ((&Lane, &usize), &usize)| {
+            lane.prompt.saturating_sub(start).min(share)
+        };
+        let prompt = lanes.lanes.iter().zip(starts).zip(shares).map(read).sum();
+        let mut state = self.shared.lock();
+        state.book.prefilled(prompt, Instant::now());
+        for (lane, mask) in lanes.lanes.iter().zip(&mut lanes.masks) {
+            if let (Some(mask), Some(ask)) = (mask, self.asks.get(&lane.ask)) {
+                state.book.ran(&ask.variant, &mask.take_counts());
+            }
+        }
+    }
+
+    /// Uses a lane's logits: for the prompt's log-probabilities, and for the next token.
+    fn take(&mut self, Rows { lane: index, first, logits }: Rows) {
+        let vocab = self.vocab();
+        let lane = &self.lanes.lanes[index];
+        if self.wants_prompt(lane) && first < lane.prompt {
+            self.score_prompt(index, first, &logits);
+        }
+        if self.lanes.pending(index) > 0 {
+            return;
+        }
+        let last = &logits[logits.len() - vocab..];
+        if self.lanes.lanes[index].written > 0 {
+            return self.next_token(index, last);
+        }
+        let Some(ask) = self.asks.get(&self.lanes.lanes[index].ask) else { return };
+        let (choices, none) = (ask.request.choices, ask.request.max_tokens == 0);
+        let lane = &mut self.lanes.lanes[index];
+        let tokens = std::mem::take(&mut lane.prompt_tokens);
+        let reused = self.shared.lock().book.reused(lane.ask);
+        let _ = ask.events.send(Event::Prompt { reused, tokens });
+        for choice in 1..choices {
+            self.fork(index, choice);
+        }
+        let forks = self.lanes.lanes.len() - (choices - 1);
+        for index in (forks..self.lanes.lanes.len()).rev().chain([index]) {
+            if none {
+                self.end(index, Finish::Length);
+            } else {
+                self.next_token(index, last);
+            }
+        }
+    }
+
+    /// The log-probabilities of the prompt's tokens behind each row's.
+    fn score_prompt(&mut self, index: usize, first: usize, logits: &[f32]) {
+        let (isa, vocab) = (self.shared.model.isa(), self.vocab());
+        let lane = &mut self.lanes.lanes[index];
+        let count = self.asks.get(&lane.ask).and_then(|ask| ask.request.prompt_logprobs);
+        if lane.prompt_tokens.is_empty() {
+            lane.prompt_tokens.push(plain(lane.tokens[0]));
+        }
+        for (row, position) in logits.chunks_exact(vocab).zip(first + 1..) {
+            // A lane that was parked reads its prompt anew.
+            if position == lane.prompt_tokens.len() && position < lane.prompt {
+                let token = chosen(isa, row, lane.tokens[position], count.unwrap_or(0));
+                lane.prompt_tokens.push(token);
+            }
+        }
+    }
+
+    /// Another answer to the same prompt.
+    fn fork(&mut self, index: usize, choice: usize) {
+        let lane = &self.lanes.lanes[index];
+        let Some(ask) = self.asks.get(&lane.ask) else { return };
+        let Ok(sampler) = sampler(&ask.request, choice) else { return };
+        let writer = Some(Writer::new(&self.shared.tokenizer, &ask.request.stop));
+        let fork = Lane {
+            ask: lane.ask,
+            choice,
+            tokens: lane.tokens.clone(),
+            prompt: lane.prompt,
+            written: 0,
+            sampler,
+            writer,
+            last: None,
+            parked: false,
+            prompt_tokens: Vec::new(),
+        };
+        let (text, mask) = (self.lanes.texts[index].clone(), self.lanes.masks[index].clone());
+        self.lanes.push(fork, text, mask);
+    }
+
+    /// Chooses a lane's next token and sends what it gives.
+    fn next_token(&mut self, index: usize, logits: &[f32]) {
+        let lane = &mut self.lanes.lanes[index];
+        let Some(ask) = self.asks.get(&lane.ask) else { return };
+        let token = lane.sampler.sample(logits, &lane.tokens);
+        let now = Instant::now();
+        let gap = lane.last.replace(now).map(|last| now - last);
+        lane.written += 1;
+        self.shared.lock().book.token(lane.ask, now, gap);
+        if self.shared.tokenizer.is_end(token) {
+            return self.end(index, Finish::Stop);
+        }
+        lane.tokens.push(token);
+        let chosen: ChosenToken = match ask.request.logprobs {
+            Some(count) => chosen(self.shared.model.isa(), logits, token, count),
+            None => plain(token),
+        };
+        let Some(writer) = &mut lane.writer else { return };
+        let written = writer.push(token);
+        let piece = Piece { text: written.text, tokens: vec![chosen] };
+        let _ = ask.events.send(Event::Piece { choice: lane.choice, piece });
+        let full = lane.tokens.len() > self.shared.model.config().context;
+        if written.stopped {
+            lane.writer = None;
+            self.end(index, Finish::Stop);
+        } else if lane.written == ask.request.max_tokens || full {
+            self.end(index, Finish::Length);
+        }
+    }
+
+    /// Ends an answer.
+    fn end(&mut self, index: usize, finish: Finish) {
+        let lane = &mut self.lanes.lanes[index];
+        if let Some(ask) = self.asks.get(&lane.ask) {
+            let choice = lane.choice;
+            let text = lane.writer.take().map(Writer::finish).unwrap_or_default();
+            if !text.is_empty() {
+                let piece = Piece { text, tokens: Vec::new() };
+                let _ = ask.events.send(Event::Piece { choice, piece });
+            }
+            let _ = ask.events.send(Event::End { choice, finish, tokens: lane.written });
+        }
+        self.retire(index);
+    }
+}
