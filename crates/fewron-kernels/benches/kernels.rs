@@ -5,7 +5,7 @@ use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use fewron_kernels::{
     Activations, DType, Isa, Matrix, Memory, NeuronMajor, Packed, Pool, Weights, matmul,
-    matvec_rows,
+    matmul_each, matvec_rows,
 };
 
 fn main() {
@@ -69,6 +69,90 @@ fn head_q8_0_49152x576<const N: usize>(bencher: Bencher, isa: &str) {
     product(bencher, isa, DType::Q8_0, 49152, 576, N);
 }
 
+/// Streams that a server decodes at once.
+const STREAMS: [usize; 6] = [1, 2, 4, 8, 12, 16];
+
+/// Instruction sets that compute the same on most processors, with numbers of tokens.
+fn streams() -> Vec<String> {
+    let vector = Isa::available().into_iter().filter(|&isa| isa != Isa::SCALAR);
+    vector.flat_map(|isa| STREAMS.map(|tokens| format!("{} {tokens}", isa.name()))).collect()
+}
+
+/// What [`streams`] lists.
+fn stream(case: &str) -> (&str, usize) {
+    let (isa, tokens) = case.split_once(' ').expect("two words");
+    (isa, tokens.parse().expect("a number"))
+}
+
+/// A few tokens at once, each step with the weights' bytes in the cache; compare a line with the one of
+/// 1 token.
+#[divan::bench(args = streams(), consts = [192, 576, 1536], max_time = 0.5)]
+fn few_tokens_q4_1_by_576<const ROWS: usize>(bencher: Bencher, case: &str) {
+    let (isa, tokens) = stream(case);
+    product(bencher, isa, DType::Q4_1, ROWS, 576, tokens);
+}
+
+#[divan::bench(args = streams(), max_time = 1)]
+fn few_tokens_head_q8_0_49152x576(bencher: Bencher, case: &str) {
+    let (isa, tokens) = stream(case);
+    product(bencher, isa, DType::Q8_0, 49152, 576, tokens);
+}
+
+#[divan::bench(args = streams(), max_time = 0.5)]
+fn few_tokens_down_q4_1(bencher: Bencher, case: &str) {
+    let (name, tokens) = stream(case);
+    let (isa, pool) = (isa(name), Pool::new(1));
+    let (down, o, mut y) = (down(isa), vector(tokens * 1536), vec![0.0; tokens * 576]);
+    let mut x = Activations::default();
+    bencher.counter(BytesCount::new(down.bytes())).bench_local(|| {
+        x.set(isa, &pool, black_box(&o), 1536, down.layout());
+        down.forward(isa, &pool, &x, &mut y);
+        black_box(y[0])
+    });
+}
+
+/// The products of SmolLM2-135M for a few tokens, on two threads: 30 layers and the head, which no
+/// cache of a core holds. Attention's output and down projections lie by input.
+#[divan::bench(args = streams(), max_time = 2)]
+fn few_tokens_model(bencher: Bencher, case: &str) {
+    let (name, tokens) = stream(case);
+    let (isa, pool, mut memory) = (isa(name), Pool::new(2), Memory::default());
+    let mut by_row = |dtype, rows, cols| {
+        let bytes = weights(dtype, rows, cols);
+        let matrix = Matrix::new(dtype, rows, cols, &bytes).expect("the bytes fit");
+        Packed::new(isa, &pool, &mut memory, &matrix)
+    };
+    let shapes = [576, 192, 192, 1536, 1536];
+    let layers: Vec<_> =
+        (0..30).map(|_| shapes.map(|rows| by_row(DType::Q4_1, rows, 576))).collect();
+    let head = by_row(DType::Q8_0, 49152, 576);
+    let downs: Vec<_> = (0..30)
+        .map(|_| [down_of(isa, &mut memory, 576), down_of(isa, &mut memory, 1536)])
+        .collect();
+    let (hidden, neurons) = (vector(tokens * 576), vector(tokens * 1536));
+    let mut out: Vec<_> = shapes.map(|rows| vec![0.0; tokens * rows]).into();
+    let (mut y, mut logits) = (vec![0.0; tokens * 576], vec![0.0; tokens * 49152]);
+    let mut x = Activations::default();
+    bencher.bench_local(|| {
+        for (rows, [output, down]) in layers.iter().zip(&downs) {
+            let [q, k, v, gate, up] = rows.each_ref().map(Weights::Packed);
+            let [q_out, k_out, v_out, gate_out, up_out] = &mut out[..] else { unreachable!() };
+            x.set(isa, &pool, black_box(&hidden), 576, q.layout());
+            matmul_each(isa, &pool, &x, [(q, q_out), (k, k_out), (v, v_out)]);
+            x.set(isa, &pool, black_box(&hidden), 576, output.layout());
+            output.forward(isa, &pool, &x, &mut y);
+            x.set(isa, &pool, black_box(&hidden), 576, gate.layout());
+            matmul_each(isa, &pool, &x, [(gate, gate_out), (up, up_out)]);
+            x.set(isa, &pool, black_box(&neurons), 1536, down.layout());
+            down.forward(isa, &pool, &x, &mut y);
+        }
+        let head = Weights::Packed(&head);
+        x.set(isa, &pool, black_box(&hidden), 576, head.layout());
+        matmul(isa, &pool, &head, &x, &mut logits);
+        black_box(logits[0])
+    });
+}
+
 /// Every other row, chosen at random; the counter counts their bytes alone.
 #[divan::bench(args = isas())]
 fn half_of_the_rows_q4_1_1536x576(bencher: Bencher, name: &str) {
@@ -88,13 +172,13 @@ fn half_of_the_rows_q4_1_1536x576(bencher: Bencher, name: &str) {
 }
 
 fn down(isa: Isa) -> NeuronMajor {
-    let bytes = weights(DType::Q4_1, 576, 1536);
-    NeuronMajor::new(
-        isa,
-        &Pool::new(1),
-        &mut Memory::default(),
-        &Matrix::new(DType::Q4_1, 576, 1536, &bytes).expect("the bytes fit"),
-    )
+    down_of(isa, &mut Memory::default(), 1536)
+}
+
+fn down_of(isa: Isa, memory: &mut Memory, neurons: usize) -> NeuronMajor {
+    let bytes = weights(DType::Q4_1, 576, neurons);
+    let matrix = Matrix::new(DType::Q4_1, 576, neurons, &bytes).expect("the bytes fit");
+    NeuronMajor::new(isa, &Pool::new(1), memory, &matrix)
 }
 
 #[divan::bench(args = isas())]

@@ -148,9 +148,17 @@ pub(crate) trait Arch {
     unsafe fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4];
     /// [`Arch::interleave`] of the [`Arch::nibbles`] at four places.
     #[inline(always)]
-    unsafe fn interleave_nibbles(rows: [*const u8; 4]) -> [Self::Bytes; 4] {
+    unsafe fn interleave_nibbles([a, b, c, d]: [*const u8; 4]) -> [Self::Bytes; 4] {
+        // Not by `map`, which may be compiled as a function of its own, without the instruction set.
         // SAFETY: passed on to the caller.
-        unsafe { Self::interleave(rows.map(|row| Self::nibbles(row))) }
+        unsafe {
+            Self::interleave([
+                Self::nibbles(a),
+                Self::nibbles(b),
+                Self::nibbles(c),
+                Self::nibbles(d),
+            ])
+        }
     }
 
     /// Zeros.
