@@ -8,9 +8,9 @@
 The harness runs its own tasks (`arc_easy`, `piqa`, `boolq`) on local files, and scores windows of
 WikiText-2, with the weights of SmolLM2's Q4_1 file in f32 (`transformers`, eager attention). fewron runs
 the same items on these weights in F32, and on the file itself, where it rounds the inputs of products to
-8 bits. It fails, with exit code 1, where fewer than 98% of a task's predictions are the same (95% with
-rounded inputs, which turn choices that are nearly even), an accuracy is more than a point off, or a
-perplexity more than 1%.
+8 bits. In F32, which is the same arithmetic, it fails, with exit code 1, where fewer than 98% of a task's
+predictions are the same, an accuracy is more than a point off, or a perplexity more than 1%. What the file
+itself gives is printed beside it and judged by nothing: it tells what rounding costs.
 
 Packages come from `fixtures/goldens/requirements.txt` and go into `.venv`, unless the running Python
 has them. The data is looked for in FEWRON_DATA, else in `../shared/data` beside the source. The harness
@@ -33,8 +33,8 @@ sys.path.insert(0, str(GOLDENS))
 
 import make  # noqa: E402
 
-# Predictions that must be the same, in F32 and with inputs of products in 8 bits.
-SAME_PREDICTIONS = {"f32": 0.98, "q4_1": 0.95}
+# Share of a task's predictions that must be the same.
+SAME_PREDICTIONS = 0.98
 ACCURACY_POINTS = 1.0
 PERPLEXITY_RATIO = 0.01
 # Of the task `perplexity`: tokens of a window, and of them dense and not scored.
@@ -102,15 +102,15 @@ def share(values):
     return sum(values) / len(values)
 
 
-def check_choices(name, theirs, ours, least):
-    """One line about a task, and what is wrong with it; `least` is the share of equal predictions."""
+def check_choices(name, theirs, ours):
+    """One line about a task, and what is wrong with it."""
     pairs = [(sample, ours[sample["id"]]) for sample in theirs]
     same = share(a["prediction"] == b["prediction"] for a, b in pairs)
     accuracies = [share(pair[side]["correct"] for pair in pairs) for side in (0, 1)]
     off = [abs(p - q) for a, b in pairs for p, q in zip(a["logprobs"], b["logprobs"], strict=True)]
     wrong = []
-    if same < least:
-        wrong.append(f"{same:.1%} of the predictions are the same, not {least:.0%}")
+    if same < SAME_PREDICTIONS:
+        wrong.append(f"{same:.1%} of the predictions are the same, not {SAME_PREDICTIONS:.0%}")
     # Rounded, since a share of 200 items is no binary fraction.
     if round(100 * abs(accuracies[0] - accuracies[1]), 6) > ACCURACY_POINTS:
         wrong.append(f"accuracies are more than {ACCURACY_POINTS} point apart")
@@ -137,6 +137,13 @@ def check_windows(theirs, ours):
         f"mean log-likelihood of a window's tokens off by {share(off):.5f} on average, {max(off):.5f} at most",
         wrong,
     )
+
+
+def report(dtype, row, wrong):
+    """Prints a line and what is wrong with it; whether that is a failure."""
+    word = "FAILED" if dtype == "f32" else "beyond the limits of F32"
+    print(row + "".join(f"\n    {word}: {line}" for line in wrong), flush=True)
+    return bool(wrong) and dtype == "f32"
 
 
 def parse_items(text):
@@ -170,14 +177,13 @@ def main():
             for task_name, items in arguments.items.items():
                 task = lm_eval_tasks.TASKS[task_name]
                 ours = fewron.outcomes(model, task.fewron, task.file, items)
-                row, wrong = check_choices(task_name, harness.samples(task, items), ours, SAME_PREDICTIONS[dtype])
-                print(row + "".join(f"\n    FAILED: {line}" for line in wrong), flush=True)
-                failed = failed or bool(wrong)
+                row, wrong = check_choices(task_name, harness.samples(task, items), ours)
+                failed = report(dtype, row, wrong) or failed
             if arguments.windows:
                 ours = fewron.outcomes(model, "perplexity", text, arguments.windows)
                 row, wrong = check_windows(harness.windows(text, arguments.windows), ours)
-                print(row + "".join(f"\n    FAILED: {line}" for line in wrong) + "\n", flush=True)
-                failed = failed or bool(wrong)
+                failed = report(dtype, row, wrong) or failed
+                print()
     sys.exit(failed)
 
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::lower_is_better;
 use crate::record::{DataRecord, Interval, ModelRecord};
 
 /// A whole evaluation: the JSON contract of `fewron eval --json`.
@@ -67,8 +68,7 @@ impl VariantResult {
     pub fn loss(&self) -> Option<(&str, f64)> {
         let result = self.metrics.first()?;
         let change = result.change?.mean;
-        let lower_is_better = result.metric == "perplexity";
-        Some((&result.metric, if lower_is_better { change } else { -change }))
+        Some((&result.metric, if lower_is_better(&result.metric) { change } else { -change }))
     }
 }
 

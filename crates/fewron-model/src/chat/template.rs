@@ -1,5 +1,7 @@
 //! A compiled template and the names it sees.
 
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,6 +18,8 @@ const NAME: &str = "chat_template";
 /// Steps that one rendering may take; the longest real template needs a few hundred per message.
 const FUEL: u64 = 20_000_000;
 const RECURSION_LIMIT: usize = 100;
+/// Longest text that a template may write: far more than any context holds.
+const MOST_BYTES: usize = 64 << 20;
 
 /// `{% generation %}` only marks a span for training; as a condition that holds it changes nothing.
 static GENERATION: LazyLock<Regex> = LazyLock::new(|| {
@@ -38,7 +42,8 @@ impl Template {
         });
         let fail = |e: Error| ChatError::Template(describe(&e));
         let mut env = environment().map_err(fail)?;
-        env.add_template_owned(NAME, source.into_owned()).map_err(fail)?;
+        let added = guarded(|| env.add_template_owned(NAME, source.into_owned()));
+        added.map_err(ChatError::Template)?.map_err(fail)?;
         Ok(Template { env, bos: bos.to_string(), eos: eos.to_string() })
     }
 
@@ -62,7 +67,37 @@ impl Template {
         };
         let template =
             self.env.get_template(NAME).map_err(|e| ChatError::Template(describe(&e)))?;
-        template.render(context).map_err(|e| ChatError::Render(describe(&e)))
+        let mut text = Limited(Vec::new());
+        let rendered = guarded(|| template.render_captured_to(context, &mut text).map(drop));
+        rendered.map_err(ChatError::Render)?.map_err(|e| ChatError::Render(describe(&e)))?;
+        String::from_utf8(text.0).map_err(|e| ChatError::Render(e.to_string()))
+    }
+}
+
+/// Does some work of minijinja's, whose faults (3.0 panics where an empty text is turned round by
+/// `[::-1]`) are errors here: templates come out of files.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        format!("the template engine has a fault here ({text})")
+    })
+}
+
+/// A text of at most [`MOST_BYTES`].
+struct Limited(Vec<u8>);
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MOST_BYTES {
+            return Err(io::Error::other(format!("it writes more than {MOST_BYTES} bytes")));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
