@@ -110,3 +110,22 @@ fn runaway_templates_stop() {
     let recursive = "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}";
     assert!(template(recursive).render(&user("x"), false).is_err());
 }
+
+/// minijinja 3.0 panics here; whether it does or not, a template cannot bring the program down.
+#[test]
+fn faults_of_the_engine_are_errors() {
+    let template = ChatTemplate::new("{{ messages[0].content[::-1] }}", "", "").unwrap();
+    match template.render(&[Message::new("user", "")], false) {
+        Ok(text) => assert_eq!(text, ""),
+        Err(error) => assert!(error.to_string().contains("fault"), "{error}"),
+    }
+    assert_eq!(template.render(&[Message::new("user", "ab")], false).unwrap(), "ba");
+}
+
+#[test]
+fn a_template_cannot_write_without_end() {
+    let endless = "{% for i in range(100000) %}{{ 'x' * 10000 }}{% endfor %}";
+    let template = ChatTemplate::new(endless, "", "").unwrap();
+    let error = template.render(&[Message::new("user", "")], false).unwrap_err();
+    assert!(matches!(error, ChatError::Render(_)), "{error}");
+}
