@@ -157,8 +157,8 @@ impl Activations {
         self.tokens
     }
 
-    /// Whether products go vector by vector, not by a batch.
-    pub(crate) fn is_single(&self) -> bool {
+    /// Whether forms are [`Vectors`], not a [`Batch`].
+    pub(crate) fn is_few(&self) -> bool {
         self.tokens < BATCH_TOKENS
     }
 
@@ -179,7 +179,7 @@ impl Activations {
 }
 
 /// Tokens from which on a form is a [`Batch`], and products lay rows side by side.
-pub(crate) const BATCH_TOKENS: usize = 4;
+pub(crate) const BATCH_TOKENS: usize = 13;
 
 /// An 8-bit form of a few vectors or of a batch.
 #[derive(Default)]
@@ -192,20 +192,25 @@ pub(crate) struct Quantized {
     q: Vec<u8>,
     scales: Vec<f32>,
     sums: Vec<f32>,
-    /// Elements of each vector in [`Order::Plain`] that are not 0; of no batch.
-    active: [Vec<u32>; BATCH_TOKENS - 1],
+    /// Elements in [`Order::Plain`] that are not 0 in all of a few vectors.
+    active: Vec<u32>,
+    /// The bits of each element that any of a few vectors has.
+    any: Vec<u8>,
 }
 
-/// One vector, padded with zeros to whole groups of sixteen blocks.
+/// A few vectors one behind the other, each padded with zeros to whole groups of sixteen blocks.
 #[derive(Clone, Copy)]
-pub(crate) struct Token<'a> {
+pub(crate) struct Vectors<'a> {
+    pub(crate) tokens: usize,
+    /// Places for the blocks of a vector.
+    pub(crate) places: usize,
     /// Signed bytes.
     pub(crate) q: &'a [u8],
     /// Scale of each block.
     pub(crate) scales: &'a [f32],
     /// Sum of each block, as quantised.
     pub(crate) sums: &'a [f32],
-    /// Elements in [`Order::Plain`] that are not 0, ascending.
+    /// Elements in [`Order::Plain`] that are not 0 in all vectors, ascending.
     pub(crate) active: &'a [u32],
 }
 
@@ -266,31 +271,47 @@ impl Quantized {
             values.resize(len, 0.0);
         }
         if tokens < BATCH_TOKENS {
-            self.set_tokens(isa, input);
+            self.set_few(isa, pool, input);
         } else {
             self.set_batch(pool, input);
         }
     }
 
-    fn set_tokens(&mut self, isa: Isa, input: &Rounded) {
+    fn set_few(&mut self, isa: Isa, pool: &Pool, input: &Rounded) {
         let (Layout { sub, order }, places) = (self.layout(), self.places);
-        for token in 0..self.tokens {
+        let (scales, sums) = (SharedSlice::new(&mut self.scales), SharedSlice::new(&mut self.sums));
+        pool.rows(&mut self.q, places * sub, |token, out| {
             let first = token * places;
             input.scales(token, sub, |block, scale, sum| {
-                self.scales[first + block] = scale;
-                self.sums[first + block] = sum;
-            });
-            let out = &mut self.q[first * sub..][..places * sub];
-            match order {
-                Order::Plain => {
-                    write_bytes(input.q(token), out);
-                    let active = &mut self.active[token];
-                    active.clear();
-                    active.extend((0..).zip(&*out).filter(|&(_, &q)| q != 0).map(|(i, _)| i));
+                // SAFETY: a token belongs to one thread.
+                unsafe {
+                    scales.write(first + block, scale);
+                    sums.write(first + block, sum);
                 }
+            });
+            match order {
+                Order::Plain => write_bytes(input.q(token), out),
                 Order::Lanes => to_lanes(isa, input.q(token), sub, out),
             }
+        });
+        if order == Order::Plain {
+            self.set_active();
         }
+    }
+
+    fn set_active(&mut self) {
+        let Self { tokens, cols, q, active, any, .. } = self;
+        active.clear();
+        if *tokens == 0 {
+            return;
+        }
+        let mut vectors = q.chunks_exact(q.len() / *tokens).map(|q| &q[..*cols]);
+        any.clear();
+        any.extend(vectors.next().into_iter().flatten());
+        for q in vectors {
+            any.iter_mut().zip(q).for_each(|(any, q)| *any |= q);
+        }
+        active.extend((0..).zip(&*any).filter(|&(_, &any)| any != 0).map(|(element, _)| element));
     }
 
     fn set_batch(&mut self, pool: &Pool, input: &Rounded) {
@@ -342,18 +363,12 @@ impl Quantized {
         (self.tokens >= BATCH_TOKENS).then_some(Batch(self))
     }
 
-    /// One vector of a form that is no batch.
+    /// The form as vectors, where it is no batch.
     #[inline(always)]
-    pub(crate) fn token(&self, token: usize) -> Token<'_> {
+    pub(crate) fn vectors(&self) -> Vectors<'_> {
         assert!(self.tokens < BATCH_TOKENS, "tokens of a batch lie side by side");
-        let sub = self.layout().sub;
-        let places = token * self.places..(token + 1) * self.places;
-        Token {
-            q: &self.q[places.start * sub..places.end * sub],
-            scales: &self.scales[places.clone()],
-            sums: &self.sums[places],
-            active: &self.active[token],
-        }
+        let Self { tokens, places, q, scales, sums, active, .. } = self;
+        Vectors { tokens: *tokens, places: *places, q, scales, sums, active }
     }
 }
 
@@ -382,6 +397,16 @@ fn to_lanes_body<A: Arch>(q: &[i8], sub: usize, out: &mut [u8]) {
     }
 }
 
+/// The integer from −127 to 127 that is nearest, ties to even; 0 for not-a-number. Unlike a conversion
+/// by `as` it is a few vector operations.
+#[inline(always)]
+fn nearest(x: f32) -> i32 {
+    /// Floats from here on are a whole number apart, with the number in their low bits.
+    const WHOLE: f32 = 1.5 * (1 << 23) as f32;
+    let x = if x.is_nan() { 0.0 } else { x.clamp(-127.0, 127.0) };
+    (x + WHOLE).to_bits() as i32 - WHOLE.to_bits() as i32
+}
+
 multiversion! {
     /// 8-bit integers of a vector, padded to whole blocks, a scale for each block of 32, and the sums of
     /// its halves.
@@ -406,7 +431,7 @@ fn quantize_body<A: Arch>(x: &[f32], q: &mut [i8], scales: &mut [f32], sums: &mu
         let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
         let mut ints = [0i32; BLOCK];
         for k in 0..BLOCK {
-            ints[k] = ((block[k] * inverse).round_ties_even() as i32).clamp(-127, 127);
+            ints[k] = nearest(block[k] * inverse);
             q[k] = ints[k] as i8;
         }
         *sums = [ints[..16].iter().sum(), ints[16..].iter().sum()];

@@ -351,6 +351,21 @@ impl At {
             Self { main: self.main.add(group_bytes::<F>(lanes)), low }
         }
     }
+
+    /// What lies behind `groups` full groups.
+    ///
+    /// # Safety
+    /// As [`Self::next`].
+    #[inline(always)]
+    pub(crate) unsafe fn skip<F: Format>(self, groups: usize) -> Self {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            Self {
+                main: self.main.add(groups * group_bytes::<F>(LANES)),
+                low: self.low.add(if F::SPLIT > 0 { groups * low_bytes::<F>(LANES) } else { 0 }),
+            }
+        }
+    }
 }
 
 /// The elements of a group, as `F::VECTORS` vectors; the rest of the array is unspecified. Lanes that
@@ -422,12 +437,12 @@ pub(crate) const fn is_compact<F: Format>(lanes: usize) -> bool {
 }
 
 /// The elements of a compact group without gaps, as `lanes / 2` vectors: steps of four elements follow
-/// each other, `16 / lanes` of them in each vector.
+/// each other, `16 / lanes` of them in each vector. The rest of the array is unspecified.
 ///
 /// # Safety
 /// There must be a group, and it must be compact.
 #[inline(always)]
-pub(crate) unsafe fn expand_compact<A: Arch, F: Format>(group: At, lanes: usize) -> [A::Bytes; 4] {
+pub(crate) unsafe fn expand_compact<A: Arch, F: Format>(group: At, lanes: usize) -> [A::Bytes; 8] {
     // SAFETY: the reads stay inside the group.
     unsafe {
         let main = group.main.add(scale_bytes::<F>(lanes));
@@ -443,10 +458,10 @@ pub(crate) unsafe fn expand_compact<A: Arch, F: Format>(group: At, lanes: usize)
 }
 
 #[inline(always)]
-unsafe fn compact_elements<A: Arch>(bits: usize, from: *const u8, lanes: usize) -> [A::Bytes; 4] {
+unsafe fn compact_elements<A: Arch>(bits: usize, from: *const u8, lanes: usize) -> [A::Bytes; 8] {
     // SAFETY: passed on to the caller.
     unsafe {
-        let mut out = [A::no_bytes(); 4];
+        let mut out = [A::no_bytes(); 8];
         if bits == 8 {
             for v in 0..lanes / 2 {
                 out[v] = A::bytes(from.add(v * 64));

@@ -1,11 +1,11 @@
 //! Products with row-major weight matrices: all rows, chosen rows, and the transpose.
 
-use crate::activations::{Activations, Batch, Layout, Quantized};
+use crate::activations::{Activations, BATCH_TOKENS, Batch, Layout, Quantized};
 use crate::dtype::DType;
 use crate::format::{Kind, LANES};
 use crate::gemm::{Panel, products};
 use crate::isa::{Arch, Isa, multiversion};
-use crate::packed::{Packed, fill_panel, row_dots};
+use crate::packed::{Packed, Scratch, fill_panel, row_dots};
 use crate::pool::{Pool, SharedSlice};
 use crate::unpack::{UnpackedRow, dequantize};
 use crate::vector::{dot_body, dots_body};
@@ -175,7 +175,7 @@ unsafe fn row_products(
             let x = form(w, x);
             match x.batch() {
                 Some(batch) => panel_products(isa, w, range, &batch, store),
-                None => single_products(isa, w, w.kind(), range, rows, |row| row, x, store),
+                None => few_products(isa, w, w.kind(), range, rows, |row| row, x, store),
             }
         }
     }
@@ -207,7 +207,7 @@ pub fn matvec_rows(
         Weights::Packed(w) => {
             let x = form(w, x);
             pool.split(rows.len(), LANES, |range| {
-                single_products(isa, w, w.kind(), range, rows.len(), row, x, store);
+                few_products(isa, w, w.kind(), range, rows.len(), row, x, store);
             });
         }
     }
@@ -251,7 +251,7 @@ pub fn matvec_shortlist(
         unsafe { shared.range(first..first + values.len()) }.copy_from_slice(values);
     };
     pool.split(w.rows(), LANES, |rows| {
-        single_products(isa, w, high, rows, w.rows(), |row| row, x, store);
+        few_products(isa, w, high, rows, w.rows(), |row| row, x, store);
     });
     let margin = margin.depth + margin.deviations * w.high_error(x);
     let least = crate::vector::max(isa, out) - margin;
@@ -266,16 +266,7 @@ pub fn matvec_shortlist(
         }
     };
     pool.split(near.len(), LANES, |range| {
-        single_products(
-            isa,
-            w,
-            w.kind(),
-            range,
-            near.len(),
-            |index| near[index] as usize,
-            x,
-            store,
-        );
+        few_products(isa, w, w.kind(), range, near.len(), |index| near[index] as usize, x, store);
     });
 }
 
@@ -288,10 +279,10 @@ fn form<'a>(w: &Packed, x: &'a Activations) -> &'a Quantized {
 /// How far ahead of the row at work memory is asked for rows.
 const PREFETCH_BYTES: usize = 8192;
 
-/// Products of single tokens with the rows `row(index)`: calls `store(token, first index, values)`. There
+/// Products of a few tokens with the rows `row(index)`: calls `store(token, first index, values)`. There
 /// are `total` indices, of which rows are asked for ahead of their use.
 #[allow(clippy::too_many_arguments)]
-fn single_products(
+fn few_products(
     isa: Isa,
     w: &Packed,
     kind: Kind,
@@ -302,28 +293,22 @@ fn single_products(
     store: impl Fn(usize, usize, &[f32]),
 ) {
     let ahead = PREFETCH_BYTES.div_ceil(w.row_bytes()).clamp(1, LANES);
-    let mut out = [0.0; LANES];
+    let mut out = [[0.0; LANES]; BATCH_TOKENS - 1];
+    let out = &mut out[..x.tokens()];
     let mut rows = [0u32; 2 * LANES];
-    for first in indices.clone().step_by(LANES) {
-        let (count, left) = (LANES.min(indices.end - first), total - first);
-        for (offset, to) in rows.iter_mut().enumerate().take(left) {
-            *to = row(first + offset) as u32;
+    SCRATCH.with_borrow_mut(|scratch| {
+        for first in indices.clone().step_by(LANES) {
+            let (count, left) = (LANES.min(indices.end - first), total - first);
+            for (offset, to) in rows.iter_mut().enumerate().take(left) {
+                *to = row(first + offset) as u32;
+            }
+            let next = &rows[ahead.min(left)..(ahead + count).min(left)];
+            row_dots(isa, w, kind, &rows[..count], next, x, scratch, out);
+            for (token, out) in out.iter().enumerate() {
+                store(token, first, &out[..count]);
+            }
         }
-        let next = &rows[ahead.min(left)..(ahead + count).min(left)];
-        for token in 0..x.tokens() {
-            row_dots(
-                isa,
-                w,
-                kind,
-                &rows[..count],
-                if token == 0 { next } else { &[] },
-                x,
-                token,
-                &mut out,
-            );
-            store(token, first, &out[..count]);
-        }
-    }
+    });
 }
 
 /// Products of a batch with a range of rows: calls `store(token, first row, values)`.
@@ -371,6 +356,8 @@ fn float_products(
 }
 
 thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+
     static UNPACKED: RefCell<UnpackedRow> = RefCell::new(UnpackedRow::default());
 
     /// A row in single precision, and its products with a batch.

@@ -132,10 +132,10 @@ impl NeuronMajor {
         });
         let tiles = |(w, ..): &(&Self, &Activations, Output)| w.outputs.div_ceil(TILE);
         let most = products.iter().map(tiles).max().unwrap_or(0);
-        // Single tokens: one part for each thread, since the walk over the neurons is done anew for
+        // A few tokens: one part for each thread, since the walk over the neurons is done anew for
         // each part.
-        let single = products.iter().all(|(_, o, _)| o.is_single());
-        let share = if single { most.div_ceil(pool.threads()) } else { 1 };
+        let few = products.iter().all(|(_, o, _)| o.is_few());
+        let share = if few { most.div_ceil(pool.threads()) } else { 1 };
         pool.split(most, share, |range| {
             for product @ (w, o, y) in &products {
                 let range = range.start..range.end.min(tiles(product));

@@ -1,19 +1,22 @@
 //! Quantised matrices in the layout of [`crate::format`].
 
+mod row_dots;
+
 use crate::activations::{Layout, Order, Quantized};
 use crate::dtype::DType;
 use crate::format::{
-    At, Format, Kind, LANES, expand, expand_compact, group_bytes, is_compact, low_bytes, scales,
-    sub, with_format, write_group,
+    At, Format, Kind, LANES, expand, group_bytes, low_bytes, scales, sub, with_format, write_group,
 };
 use crate::gemm::{Panel, Visits};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
-use crate::memory::{Memory, prefetch};
+use crate::memory::Memory;
 use crate::pool::{Pool, SharedSlice};
 use crate::rows::{ColdFile, Placement, Rows, View};
 use crate::unpack::Raw;
 use std::io;
+
+pub(crate) use row_dots::{Scratch, row_dots};
 
 /// Bytes behind the last row that kernels may read (and ignore).
 const MARGIN: usize = 32;
@@ -101,7 +104,7 @@ impl Packed {
 
     /// Standard deviation of the products of the high bits alone with the first vector of `x`.
     pub(crate) fn high_error(&self, x: &Quantized) -> f32 {
-        let (input, sub) = (x.token(0), x.layout().sub);
+        let (input, sub) = (x.vectors(), x.layout().sub);
         let blocks = self.cols / sub;
         let energy = |block: usize| {
             let (group, lane) = (block / LANES * LANES, block % LANES);
@@ -272,143 +275,6 @@ fn block_scales_body<A: Arch>(w: &Packed, row: usize, out: &mut [f32]) {
             out.copy_from_slice(&d[..out.len()]);
         }
     });
-}
-
-multiversion! {
-    /// `out[i] = W[rows[i]] · x` for a token of `x`; rows in `ahead` are asked for meanwhile.
-    ///
-    /// The order of operations is that of the panels' products: lane by lane over the groups, then
-    /// lanes from first to last.
-    pub(crate) fn row_dots(w: &Packed, kind: Kind, rows: &[u32], ahead: &[u32], x: &Quantized, token: usize, out: &mut RowDots) = row_dots_body;
-}
-
-/// Results of [`row_dots`].
-pub(crate) type RowDots = [f32; LANES];
-
-#[inline(always)]
-fn row_dots_body<A: Arch>(
-    w: &Packed,
-    kind: Kind,
-    rows: &[u32],
-    ahead: &[u32],
-    x: &Quantized,
-    token: usize,
-    out: &mut RowDots,
-) {
-    assert!(kind == w.kind || (kind, w.kind) == (Kind::High(w.dtype), Kind::Split(w.dtype)));
-    assert!(x.layout() == w.layout() && x.cols() == w.cols && rows.len() <= LANES);
-    with_format!(kind, F => format_row_dots::<A, F>(w, rows, ahead, x, token, out));
-}
-
-#[inline(always)]
-fn format_row_dots<A: Arch, F: Format>(
-    w: &Packed,
-    rows: &[u32],
-    ahead: &[u32],
-    x: &Quantized,
-    token: usize,
-    out: &mut RowDots,
-) {
-    let blocks = w.cols / F::SUB;
-    let (full, rest) = (blocks / LANES, blocks % LANES);
-    let input = x.token(token);
-    assert!(input.scales.len() >= blocks.next_multiple_of(LANES));
-    let (q, scale, sum) = (input.q.as_ptr(), input.scales.as_ptr(), input.sums.as_ptr());
-    let starts = w.starts();
-    let mut sums = [[0.0f32; LANES]; LANES];
-    // SAFETY: rows are in bounds and whole groups of the format, the input has a place for every
-    // block, and `A` is the instruction set this body is compiled for.
-    unsafe {
-        for (index, &row) in rows.iter().enumerate() {
-            if let Some(&row) = ahead.get(index) {
-                prefetch(starts.data.row(row as usize));
-            }
-            let mut group = starts.at::<F>(row as usize);
-            let mut total = A::splat(0.0);
-            for g in 0..full {
-                let (scale, sum) = (scale.add(g * LANES), sum.add(g * LANES));
-                let q = q.add(g * 16 * F::SUB);
-                total = group_dot::<A, F, true>(total, group, LANES, q, scale, sum);
-                group = group.next::<F>(LANES);
-            }
-            if rest > 0 {
-                let (scale, sum) = (scale.add(full * LANES), sum.add(full * LANES));
-                let q = q.add(full * 16 * F::SUB);
-                // Numbers of lanes that the compiler knows make short code.
-                total = match rest {
-                    2 if is_compact::<F>(2) => {
-                        group_dot::<A, F, false>(total, group, 2, q, scale, sum)
-                    }
-                    4 if is_compact::<F>(4) => {
-                        group_dot::<A, F, false>(total, group, 4, q, scale, sum)
-                    }
-                    8 if is_compact::<F>(8) => {
-                        group_dot::<A, F, false>(total, group, 8, q, scale, sum)
-                    }
-                    _ => group_dot::<A, F, false>(total, group, rest, q, scale, sum),
-                };
-            }
-            A::store(total, sums[index].as_mut_ptr());
-        }
-        let mut lanes = [[0.0f32; LANES]; LANES];
-        A::transpose(sums.as_ptr().cast(), lanes.as_mut_ptr().cast(), 64);
-        let mut total = A::splat(0.0);
-        for lane in &lanes {
-            total = A::add(total, A::floats(lane.as_ptr()));
-        }
-        A::store(total, out.as_mut_ptr());
-    }
-}
-
-/// `total + d_w·d_a·Σ q_w·q_a + m_w·Σ a` of each block of a group, in its lane.
-#[inline(always)]
-unsafe fn group_dot<A: Arch, F: Format, const FULL: bool>(
-    total: A::Floats,
-    group: At,
-    lanes: usize,
-    q: *const u8,
-    scale: *const f32,
-    sum: *const f32,
-) -> A::Floats {
-    // SAFETY: the caller promises a group of the format, and inputs for sixteen blocks.
-    unsafe {
-        let (d, m) = scales::<A, F, FULL>(group.main, lanes);
-        let mut ints = A::no_ints();
-        // Two chains, because a sum waits for the one before it.
-        let (mut even, mut odd) = (A::no_sums(), A::no_sums());
-        if FULL {
-            let w = expand::<A, F, true>(group, lanes);
-            for j in (0..F::VECTORS).step_by(2) {
-                even = A::dot(F::BITS, even, w[j], A::bytes(q.add(j * 64)));
-                odd = A::dot(F::BITS, odd, w[j + 1], A::bytes(q.add(j * 64 + 64)));
-                if (j / 2 + 1) % A::room(F::BITS) == 0 || j + 2 == F::VECTORS {
-                    ints = A::take(F::BITS, A::take(F::BITS, ints, even), odd);
-                    (even, odd) = (A::no_sums(), A::no_sums());
-                }
-            }
-        } else if is_compact::<F>(lanes) {
-            let w = expand_compact::<A, F>(group, lanes);
-            for v in 0..lanes / 2 {
-                even = A::dot(F::BITS, even, w[v], A::bytes(q.add(v * 64)));
-                if (v + 1) % A::room(F::BITS) == 0 || v + 1 == lanes / 2 {
-                    ints = A::take(F::BITS, ints, even);
-                    even = A::no_sums();
-                }
-            }
-            ints = A::fold(ints, lanes);
-        } else {
-            let w = expand::<A, F, false>(group, lanes);
-            for j in 0..F::VECTORS {
-                even = A::dot(F::BITS, even, w[j], A::bytes_part(q.add(j * lanes * 4), lanes));
-                if (j + 1) % A::room(F::BITS) == 0 || j + 1 == F::VECTORS {
-                    ints = A::take(F::BITS, ints, even);
-                    even = A::no_sums();
-                }
-            }
-        }
-        let part = A::fma(A::to_floats(ints), A::mul(d, A::floats(scale)), total);
-        A::fma(m, A::floats(sum), part)
-    }
 }
 
 multiversion! {

@@ -11,15 +11,17 @@
 //! `16ℓ + 4q + i`, so that [`Arch::interleave`] of four rows gives vectors of sixteen neighbouring
 //! outputs.
 
+mod few;
+
 use super::float::Values;
 use super::{Output, TILE};
-use crate::activations::{Activations, Layout, Order, Quantized, Token};
+use crate::activations::{Activations, Layout, Order};
 use crate::dtype::DType;
 use crate::format::{LANES, sub, zero};
 use crate::gemm::{Panel, Visits, products};
 use crate::isa::{Arch, Isa, multiversion};
 use crate::matmul::Matrix;
-use crate::memory::{Memory, prefetch};
+use crate::memory::Memory;
 use crate::pool::{Pool, SharedSlice};
 use crate::rows::{ColdFile, Placement, Rows};
 use crate::unpack::{SUB, UnpackedRow, unpack};
@@ -28,9 +30,6 @@ use std::ops::Range;
 
 /// Most neurons that share scales.
 const GROUP: usize = 32;
-
-/// Tiles whose sums one walk over the neurons keeps: 4,096 outputs.
-const TILES_AT_ONCE: usize = 64;
 
 pub(super) struct QuantizedRows {
     neurons: usize,
@@ -77,6 +76,7 @@ macro_rules! with_bits {
         }
     };
 }
+use with_bits;
 
 /// Bytes of a tile.
 #[inline(always)]
@@ -247,10 +247,7 @@ impl QuantizedRows {
     pub(super) fn forward(&self, isa: Isa, o: &Activations, tiles: Range<usize>, y: &Output) {
         let o = o.quantized(self.layout()).expect("8-bit activations of the weights' layout");
         let Some(batch) = o.batch() else {
-            for token in 0..o.tokens() {
-                sparse(isa, self, o, token, tiles.clone(), y);
-            }
-            return;
+            return few::forward(isa, self, o, tiles, y);
         };
         let mut panels: [Panel; 4] = Default::default();
         let mut out = vec![0.0; o.tokens() * LANES];
@@ -299,107 +296,6 @@ unsafe fn four_rows<A: Arch, const BITS: usize>([a, b, c, d]: [*const u8; 4]) ->
             expand::<A, BITS>(c),
             expand::<A, BITS>(d),
         ])
-    }
-}
-
-multiversion! {
-    /// Sums the active neurons' rows for one token, group by group.
-    fn sparse(w: &QuantizedRows, o: &Quantized, token: usize, tiles: Range<usize>, y: &Output) = sparse_body;
-}
-
-#[inline(always)]
-fn sparse_body<A: Arch>(
-    w: &QuantizedRows,
-    o: &Quantized,
-    token: usize,
-    tiles: Range<usize>,
-    y: &Output,
-) {
-    let o = o.token(token);
-    for first in tiles.clone().step_by(TILES_AT_ONCE) {
-        let tiles = first..tiles.end.min(first + TILES_AT_ONCE);
-        with_bits!(w.bits, B => sparse_bits::<A, B>(w, o, token, tiles, y));
-    }
-}
-
-#[inline(always)]
-fn sparse_bits<A: Arch, const BITS: usize>(
-    w: &QuantizedRows,
-    o: Token,
-    token: usize,
-    tiles: Range<usize>,
-    y: &Output,
-) {
-    let (active, q) = (o.active, w.q.view());
-    let mut totals = [[0.0f32; TILE]; TILES_AT_ONCE];
-    let totals = &mut totals[..tiles.len()];
-    let bytes = tiles.start * tile_bytes(BITS)..tiles.end * tile_bytes(BITS);
-    // Scattered rows are asked for nearer to their use: what lies between them is fetched too, and pushes
-    // them out again.
-    let distance = if 2 * active.len() > w.neurons { GROUP / 2 } else { GROUP / 4 };
-    for &neuron in active.iter().take(distance) {
-        prefetch(&q.row(neuron as usize)[bytes.clone()]);
-    }
-    let mut rest = 0;
-    while rest < active.len() {
-        let group = active[rest] as usize / w.group;
-        // The group's neurons in fours; what is missing of the last four has factor 0.
-        let (mut rows, mut factors, mut count) = ([std::ptr::null(); GROUP], [0u8; GROUP], 0);
-        while rest < active.len() && active[rest] as usize / w.group == group {
-            let neuron = active[rest] as usize;
-            rows[count] = q.row(neuron)[bytes.clone()].as_ptr();
-            factors[count] = o.q[neuron];
-            count += 1;
-            rest += 1;
-            if let Some(&ahead) = active.get(rest + distance) {
-                prefetch(&q.row(ahead as usize)[bytes.clone()]);
-            }
-        }
-        let next = active.get(rest).map(|&neuron| neuron as usize / w.group);
-        let last = rows[count - 1];
-        rows[count..count.next_multiple_of(4)].fill(last);
-        // SAFETY: the pointers are to rows that hold all of these tiles; `A` is the instruction set
-        // this body is compiled for.
-        unsafe {
-            let (scale, sum) = (A::splat(o.scales[group]), A::splat(o.sums[group]));
-            for (index, totals) in totals.iter_mut().enumerate() {
-                if let Some(next) = next {
-                    w.prefetch_scales(next, tiles.start + index);
-                }
-                let at = index * tile_bytes(BITS);
-                let mut ints = [A::no_ints(); 4];
-                let mut sums = [A::no_sums(); 4];
-                for four in (0..count).step_by(4) {
-                    let parts = four_rows::<A, BITS>([
-                        rows[four].add(at),
-                        rows[four + 1].add(at),
-                        rows[four + 2].add(at),
-                        rows[four + 3].add(at),
-                    ]);
-                    let factors = factors.as_ptr().add(four);
-                    for q in 0..4 {
-                        sums[q] = A::dot_splat(BITS, sums[q], parts[q], factors);
-                    }
-                    if (four / 4 + 1) % A::room(BITS) == 0 || four + 4 >= count {
-                        for q in 0..4 {
-                            ints[q] = A::take(BITS, ints[q], sums[q]);
-                            sums[q] = A::no_sums();
-                        }
-                    }
-                }
-                for q in 0..4 {
-                    let sixteen = (tiles.start + index) * 4 + q;
-                    let (d, m) = w.scales::<A>(group, sixteen);
-                    let total = totals.as_mut_ptr().add(q * LANES);
-                    let part = A::fma(A::to_floats(ints[q]), A::mul(d, scale), A::floats(total));
-                    A::store(A::fma(m, sum, part), total);
-                }
-            }
-        }
-    }
-    for (tile, totals) in tiles.zip(&*totals) {
-        // SAFETY: a tile belongs to one thread.
-        unsafe { y.store(token, tile * TILE, totals) };
     }
 }
 

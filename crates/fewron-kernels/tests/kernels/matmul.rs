@@ -36,6 +36,9 @@ fn run_transposed(isa: Isa, threads: usize, w: &Weights, c: &[f32], start: &[f32
     y
 }
 
+/// More than are served without laying rows side by side.
+const MOST_TOKENS: usize = 20;
+
 proptest! {
     #[test]
     fn matmul_equals_the_naive_product(case in cases()) {
@@ -93,6 +96,30 @@ proptest! {
                     let start = f64::from(start[token * w.cols + col]);
                     let what = format!("{} {} token {token} column {col}", isa.name(), w.dtype);
                     assert_near(&what, got, start + sum, start.abs() + size, TOLERANCE);
+                }
+            }
+        }
+    }
+}
+
+/// Every way in which a batch of tokens is served, on rows of every remainder of a group of sixteen
+/// blocks that is served in its own way.
+#[test]
+fn any_number_of_tokens_gives_the_bits_of_single_ones() {
+    let mut rng = Rng::new(5);
+    for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_quantized()) {
+        let counts: &[usize] =
+            if dtype.block_len() > 32 { &[1, 2, 3] } else { &[1, 2, 4, 8, 16, 18, 20, 24, 29] };
+        for &blocks in counts {
+            let w = Weights::random(dtype, 21, blocks * dtype.block_len(), &mut rng);
+            let x = rng.inputs(MOST_TOKENS * w.cols);
+            for isa in Isa::available() {
+                let single: Vec<f32> =
+                    x.chunks_exact(w.cols).flat_map(|x| run(isa, 1, &w, x)).collect();
+                for tokens in 1..=MOST_TOKENS {
+                    let what = format!("{} {dtype} {blocks} blocks, {tokens} tokens", isa.name());
+                    let out = run(isa, 2, &w, &x[..tokens * w.cols]);
+                    assert_same_bits(&what, &out, &single[..tokens * w.rows]);
                 }
             }
         }
@@ -158,14 +185,17 @@ fn a_split_matrix_gives_the_same_products_and_a_shortlist() {
         // Scales of one size, as heads of models have.
         let values: Vec<f32> = rng.vector(701 * blocks * dtype.block_len());
         let w = Weights::quantized(dtype, 701, blocks * dtype.block_len(), &values);
-        let x = rng.vector(5 * w.cols);
+        let x = rng.vector(MOST_TOKENS * w.cols);
         for isa in Isa::available() {
             let split = Packed::split(isa, pool(2), &mut Memory::default(), &w.matrix()).unwrap();
             let mut activations = Activations::default();
-            activations.set(isa, pool(2), &x, w.cols, [split.layout()]);
-            let mut all = vec![f32::NAN; 5 * w.rows];
-            matmul(isa, pool(2), &kernels::Weights::Packed(&split), &activations, &mut all);
-            assert_same_bits(isa.name(), &all, &run(isa, 1, &w, &x));
+            let all: Vec<f32> = x.chunks_exact(w.cols).flat_map(|x| run(isa, 1, &w, x)).collect();
+            for tokens in 1..=MOST_TOKENS {
+                let mut out = vec![f32::NAN; tokens * w.rows];
+                activations.set(isa, pool(2), &x[..tokens * w.cols], w.cols, [split.layout()]);
+                matmul(isa, pool(2), &kernels::Weights::Packed(&split), &activations, &mut out);
+                assert_same_bits(isa.name(), &out, &all[..tokens * w.rows]);
+            }
             for (x, exact) in x.chunks_exact(w.cols).zip(all.chunks_exact(w.rows)) {
                 activations.set(isa, pool(2), x, w.cols, [split.layout()]);
                 let mut out = vec![f32::NAN; w.rows];

@@ -138,6 +138,41 @@ proptest! {
     }
 }
 
+/// Every way in which a batch of tokens is served: some neurons off for one token, some for several,
+/// some groups for all.
+#[test]
+fn any_number_of_tokens_gives_the_bits_of_single_ones() {
+    let mut rng = Rng::new(6);
+    for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_quantized()) {
+        let w = Weights::random(dtype, 333, 512, &mut rng);
+        let mut o = rng.with_zeros(20 * w.cols);
+        for (token, o) in o.chunks_exact_mut(w.cols).enumerate() {
+            o[64..128].fill(0.0);
+            o[256..256 + 8 * token].fill(0.0);
+        }
+        for isa in Isa::available() {
+            let down = NeuronMajor::new(isa, pool(2), &mut Memory::default(), &w.matrix());
+            let single: Vec<f32> =
+                o.chunks_exact(w.cols).flat_map(|o| forward(isa, 1, &down, o)).collect();
+            for tokens in 1..=20 {
+                let what = format!("{} {dtype}, {tokens} tokens", isa.name());
+                let y = forward(isa, 2, &down, &o[..tokens * w.cols]);
+                assert_same_bits(&what, &y, &single[..tokens * w.rows]);
+            }
+        }
+    }
+}
+
+/// No token, no result.
+#[test]
+fn no_tokens_are_no_work() {
+    let w = Weights::random(DType::Q4_1, 45, 64, &mut Rng::new(3));
+    for isa in Isa::available() {
+        let down = NeuronMajor::new(isa, pool(2), &mut Memory::default(), &w.matrix());
+        assert_eq!(forward(isa, 2, &down, &[]), [0.0; 0]);
+    }
+}
+
 #[test]
 fn no_neuron_gives_zeros() {
     let w = Weights::random(DType::Q4_1, 45, 64, &mut Rng::new(3));
