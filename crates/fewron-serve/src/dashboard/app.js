@@ -15,6 +15,8 @@ const WORDS = { connecting: "Connecting", live: "Live", lost: "Not connected", l
 
 let last;
 let locked = false;
+// Whether a key was given since, which a status will prove right.
+let tried = false;
 
 // One of two pages: what the server does, or the chat.
 function route() {
@@ -48,6 +50,7 @@ function showConnection({ detail: state }) {
 
 function askKey() {
   locked = true;
+  tried = false;
   route();
   const form = byId("key-form");
   const again = !form.hidden || hasKey();
@@ -62,13 +65,14 @@ function startKeyForm() {
     event.preventDefault();
     const key = byId("key").value.trim();
     // HTTP headers hold visible ASCII alone.
-    if (/^[\x21-\x7e]+$/.test(key)) setKey(key);
+    tried = /^[\x21-\x7e]+$/.test(key);
+    if (tried) setKey(key);
     else byId("key-error").textContent = "An API key has letters, digits and signs alone.";
   });
 }
 
 function unlock() {
-  if (!locked) return;
+  if (!locked || !tried) return;
   locked = false;
   byId("key-form").hidden = true;
   byId("key").value = "";

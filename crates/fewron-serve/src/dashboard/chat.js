@@ -54,8 +54,10 @@ function nameColumns(dense, sparse, status) {
   const name = byId("sparse").value;
   byId("by-policy").hidden = name !== BY_POLICY;
   dense.name("dense", "d");
-  const slots = slotsOf(status?.variants ?? []);
-  sparse.name(name || `${byId("policy").value} at ${shortPercent(Number(byId("ratio").value))}`, slots.get(name) ?? 0);
+  const variants = status?.variants ?? [];
+  const fallen = variants.find((one) => one.name === name)?.fallen_back ? ", served dense now" : "";
+  const asked = name || `${byId("policy").value} at ${shortPercent(Number(byId("ratio").value))}`;
+  sparse.name(asked + fallen, slotsOf(variants).get(name) ?? 0);
 }
 
 // What the form asks of both models.

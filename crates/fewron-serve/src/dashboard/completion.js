@@ -1,6 +1,8 @@
 // One streamed chat answer: its text, its tokens, its times.
 import { ApiError, eventData, post } from "./api.js";
 
+const FEWEST_TIMED = 8;
+
 // A chat answer as it grows.
 export class Completion {
   text = "";
@@ -29,10 +31,10 @@ export class Completion {
     return this.tokens.length || this.usage?.completion_tokens || this.#chunks;
   }
 
-  // Tokens a second from the first one on, as they came here; 0 without two.
+  // Tokens a second from the first one on, as they came here; 0 for too few, which often come in one go.
   get tok_s() {
     const took_s = (this.#last_ms - this.#first_ms) / 1000;
-    return this.length > 1 && took_s > 0 ? (this.length - 1) / took_s : 0;
+    return this.length >= FEWEST_TIMED && took_s > 0 ? (this.length - 1) / took_s : 0;
   }
 
   #take({ error, choices, usage }) {

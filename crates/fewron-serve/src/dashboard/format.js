@@ -42,5 +42,6 @@ export function bytes(value) {
 }
 
 export const divergence = (value) => value < 0.1 ? value.toFixed(4) : value.toFixed(3);
-export const interval = ({ low, high }, format) => `[${format(low)}, ${format(high)}]`;
+// `[low, high]`; nothing for an interval without ends, as of one answer alone.
+export const interval = ({ low, high }, format) => low === null || high === null ? "" : `[${format(low)}, ${format(high)}]`;
 export const clock = (time_s) => new Date(time_s * 1000).toLocaleTimeString("en-GB");

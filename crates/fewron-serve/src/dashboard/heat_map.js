@@ -4,7 +4,9 @@ import { percent } from "./format.js";
 import { hideTip, showTip, tipOwner } from "./tip.js";
 import { slotsOf } from "./verdict.js";
 
-const MARK = 0.525;
+// The scale has 21 steps; up to this one, text is in the ink of low values, so that its contrast is 4.5.
+const STEPS = 20;
+const LAST_LOW_STEP = 10;
 // Narrowest column, in pixels, that holds a number.
 const NUMBER_PX = 22;
 
@@ -36,7 +38,7 @@ const range = (length) => Array.from({ length }, (_, at) => at);
 
 function layerHead(layer) {
   const head = element("th", { scope: "col" }, element("span", { text: layer }));
-  if (layer % 5 === 0) head.className = "tenth";
+  if (layer % 5 === 0) head.className = "labelled";
   return head;
 }
 
@@ -56,8 +58,9 @@ function updateRow(row, { name, active, active_by_layer, policy, requests }) {
   [...row.cells].slice(1).forEach((cell, layer) => {
     const share = seen ? active_by_layer[layer] ?? active : undefined;
     cell.dataset.name = name;
-    cell.classList.toggle("high", share > MARK);
-    cell.style.setProperty("--q", share === undefined ? 0 : (share * 100).toFixed(1));
+    const step = Math.round((share ?? 0) * STEPS);
+    cell.classList.toggle("high", step > LAST_LOW_STEP);
+    cell.style.setProperty("--q", step / STEPS * 100);
     setText(cell, share === undefined ? "–" : (share * 100).toFixed(0));
     cell.dataset.share = share === undefined ? "–" : percent(share);
   });

@@ -30,7 +30,11 @@ export class Feed extends EventTarget {
       } catch (error) {
         const locked = error instanceof ApiError && error.status === 401;
         this.#tell("connection", locked ? "locked" : "lost");
-        if (locked) await this.#pause();
+        if (locked) {
+          await this.#pause();
+          failures = -1;
+          continue;
+        }
       }
       await this.#pause(Math.min(500 * 2 ** failures, LONGEST_PAUSE_MS));
     }

@@ -31,8 +31,8 @@ function showAlarm(fallen) {
 // All cards share their axes.
 function axesOf(watched) {
   const scored = watched.map(({ quality }) => quality).filter(({ tokens }) => tokens > 0);
-  const lows = watched.map(({ quality }) => quality.min_agreement).filter(Boolean).concat(scored.map(({ agreement }) => agreement.low));
-  const highs = watched.map(({ quality }) => quality.max_kl ?? 0).concat(scored.map(({ kl }) => kl.high));
+  const lows = watched.map(({ quality }) => quality.min_agreement).filter(Boolean).concat(scored.map(({ agreement }) => agreement.low ?? agreement.mean));
+  const highs = watched.map(({ quality }) => quality.max_kl ?? 0).concat(scored.map(({ kl }) => kl.high ?? kl.mean));
   return {
     agreement: { low: Math.max(0, Math.floor(Math.min(0.9, ...lows) * 20 - 0.5) / 20), high: 1 },
     kl: { low: 0, high: Math.max(0.01, ...highs) * 1.15 },
@@ -95,7 +95,7 @@ function updateMeasure(measure, drawn) {
   setText(value, scored ? format(measured.mean) : "–");
   value.className = scored && beyond ? "beyond" : "";
   setText(range, scored ? interval(measured, format) : "");
-  const told = scored ? `${format(measured.mean)}, 95% interval ${format(measured.low)} to ${format(measured.high)}` : "not scored yet";
+  const told = scored ? `${format(measured.mean)}, 95% interval ${interval(measured, format) || "not known"}` : "not scored yet";
   setAttribute(svg, "aria-label", `${name}: ${told}; ${limit ? `limit ${limit.text}` : "no limit"}`);
   measure.drawn = { ...drawn, format };
   measure.redraw();
@@ -116,8 +116,9 @@ function intervalMarks({ scored, measured, limit, axis, good, format }, width) {
     marks.push(svgElement("line", { class: "limit", x1: at, x2: at, y1: 1, y2: 25 }));
   }
   if (scored) {
-    marks.push(svgElement("line", { class: "reach", x1: x(measured.low), x2: x(measured.high), y1: RAIL, y2: RAIL }));
-    marks.push(svgElement("circle", { class: "mark", cx: x(measured.mean), cy: RAIL, r: 5 }));
+    const { mean, low, high } = measured;
+    marks.push(svgElement("line", { class: "reach", x1: x(low ?? mean), x2: x(high ?? mean), y1: RAIL, y2: RAIL }));
+    marks.push(svgElement("circle", { class: "mark", cx: x(mean), cy: RAIL, r: 5 }));
   }
   return [...marks, ...axisTexts({ limit, axis, good, format, x }, width)];
 }
