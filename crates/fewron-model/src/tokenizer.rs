@@ -227,6 +227,14 @@ impl Tokenizer {
         }
     }
 
+    /// The bytes that a token adds to a text: part of a character, maybe. Empty for an id outside the
+    /// vocabulary.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.append_bytes(id, false, &mut bytes);
+        bytes
+    }
+
     /// Number of tokens.
     pub fn vocab_size(&self) -> usize {
         self.vocab.len()

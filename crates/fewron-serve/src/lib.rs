@@ -8,4 +8,11 @@
 //! The only crate that knows HTTP. It reads no files and writes none: models, plans and settings come
 //! from outside.
 
+mod api;
+mod dashboard;
 pub mod engine;
+mod openai;
+mod server;
+
+pub use api::{App, Chat, Config, router};
+pub use server::{Server, Timeouts};

@@ -9,6 +9,7 @@ mod neurons;
 mod quantize;
 mod recommend;
 mod runs;
+mod serve;
 mod study;
 mod text;
 mod values;
@@ -30,6 +31,7 @@ pub(crate) use runs::{
     DeleteArgs, ExportArgs, FilterArgs, HistoryArgs, ListArgs, RunsArgs, RunsCommand, ShowArgs,
     StateArg,
 };
+pub(crate) use serve::{GuardArgs, LimitArgs, LogLevel, NetworkArgs, ServeArgs, VariantArgs};
 pub(crate) use study::{AttributeArgs, DemoArgs, ReportArgs, SweepArgs};
 pub(crate) use text::{
     ChatArgs, EngineArgs, GenerateArgs, MaskArgs, PromptArgs, SamplingArgs, ScoreArgs,
@@ -82,6 +84,9 @@ pub(crate) enum Command {
     /// Talk to a model
     #[command(after_help = text::CHAT_EXAMPLES)]
     Chat(ChatArgs),
+    /// Answer over HTTP, as OpenAI's API does
+    #[command(after_help = serve::SERVE_EXAMPLES)]
+    Serve(Box<ServeArgs>),
     /// Measure the log-probabilities and the perplexity of a text
     #[command(after_help = text::SCORE_EXAMPLES)]
     Score(ScoreArgs),

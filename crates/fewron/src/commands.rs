@@ -20,6 +20,7 @@ mod recommend;
 mod report;
 mod runs;
 mod score;
+mod serve;
 mod sweep;
 
 use anyhow::Result;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Option<Outcome>> {
         Command::Inspect(args) => inspect::run(args),
         Command::Generate(args) => generate::run(args, threads),
         Command::Chat(args) => chat::run(args, threads),
+        Command::Serve(args) => serve::run(args, threads),
         Command::Score(args) => score::run(args, threads),
         Command::Sweep(args) => sweep::run(args, threads),
         Command::Eval(args) => eval::run(args, threads),

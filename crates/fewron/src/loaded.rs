@@ -30,9 +30,9 @@ pub(crate) struct Loaded {
     /// Weights and configuration.
     pub(crate) model: Arc<Model>,
     /// Text to tokens and back.
-    pub(crate) tokenizer: Tokenizer,
+    pub(crate) tokenizer: Arc<Tokenizer>,
     /// The chat template; base models have none.
-    pub(crate) chat: Option<ChatTemplate>,
+    pub(crate) chat: Option<Arc<ChatTemplate>>,
     /// Why a template that is there cannot be used.
     pub(crate) chat_problem: Option<String>,
     /// The type that float weights were given while loading.
@@ -109,7 +109,7 @@ impl Loaded {
             Source::HuggingFace(directory) => ChatTemplate::from_hf(directory, &tokenizer),
         };
         let (chat, chat_problem) = match chat {
-            Ok(chat) => (chat, None),
+            Ok(chat) => (chat.map(Arc::new), None),
             Err(error) => (None, Some(error.to_string())),
         };
         let recipe = quantize.map(|dtype| Recipe { dtype, output: None, embedding: None });
@@ -131,7 +131,7 @@ impl Loaded {
              file is damaged: download it again with `fewron pull`",
             file.path.display()
         );
-        let model = Arc::new(model);
+        let (model, tokenizer) = (Arc::new(model), Arc::new(tokenizer));
         let template_note = Once::new();
         Ok(Self { file, model, tokenizer, chat, chat_problem, quantized: quantize, template_note })
     }

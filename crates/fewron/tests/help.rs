@@ -5,12 +5,13 @@ mod support;
 
 use support::fewron;
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 22] = [
     "pull",
     "models",
     "inspect",
     "generate",
     "chat",
+    "serve",
     "score",
     "sweep",
     "eval",

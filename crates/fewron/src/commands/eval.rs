@@ -131,7 +131,7 @@ pub(super) fn run_task(
     let eval = Eval {
         model: Arc::clone(&loaded.model),
         tokenizer: &loaded.tokenizer,
-        chat: loaded.chat.as_ref(),
+        chat: loaded.chat.as_deref(),
         variants,
         threads,
         seed,
