@@ -85,7 +85,7 @@ impl Server {
     /// When the socket cannot be used.
     pub fn run(
         self,
-        app: Arc<App>,
+        app: &Arc<App>,
         timeouts: &Timeouts,
         connections: usize,
         stop: &AtomicBool,
@@ -93,9 +93,9 @@ impl Server {
         let Self { listener, runtime, .. } = self;
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            let open = Arc::new(Connections::new(connections, Arc::clone(&app)));
-            let accepting = accept(listener, router(Arc::clone(&app)), &open, timeouts);
-            let ending = end(&app, &open, timeouts, stop);
+            let open = Arc::new(Connections::new(connections, Arc::clone(app)));
+            let accepting = accept(listener, router(Arc::clone(app)), &open, timeouts);
+            let ending = end(app, &open, timeouts, stop);
             tokio::select! {
                 () = accepting => {}
                 () = ending => {}

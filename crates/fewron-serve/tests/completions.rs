@@ -25,8 +25,8 @@ fn chat(extra: Value) -> Value {
 }
 
 fn completion(prompt: Value, extra: Value) -> Value {
-    let mut body =
-        json!({ "model": "tiny:dense", "prompt": prompt, "max_tokens": 6, "temperature": 0 });
+    let mut body = json!({ "model": "tiny:dense", "max_tokens": 6, "temperature": 0 });
+    body["prompt"] = prompt;
     merge(&mut body, extra);
     body
 }

@@ -36,7 +36,7 @@ impl Running {
         let address = server.address();
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
-        let run = move || server.run(app, &timeouts, connections, &flag);
+        let run = move || server.run(&app, &timeouts, connections, &flag);
         Self { engine, address, stop, thread: Some(thread::spawn(run)) }
     }
 

@@ -196,13 +196,13 @@ fn a_key_from_a_file_or_the_environment() {
     let file = home.path().join("key");
     fs::write(&file, "from-file\n").unwrap();
     let by_file = ["--api-key-file", file.to_str().unwrap()];
-    let ways: [(&[(&str, &str)], &[&str], &str); 3] = [
-        (&[], &by_file, "from-file"),
-        (&[("FEWRON_API_KEY", "from-environment")], &[], "from-environment"),
-        (&[("FEWRON_API_KEY", "from-environment")], &by_file, "from-file"),
+    let by_variable = [("FEWRON_API_KEY", "from-environment")];
+    let starts = [
+        (Server::start(home.path(), &by_file), "from-file"),
+        (Server::start_with(home.path(), &by_variable, &[]), "from-environment"),
+        (Server::start_with(home.path(), &by_variable, &by_file), "from-file"),
     ];
-    for (variables, arguments, key) in ways {
-        let server = Server::start_with(home.path(), variables, arguments);
+    for (server, key) in starts {
         let right = format!("Authorization: Bearer {key}\r\n");
         assert!(server.get("/v1/models", &right).starts_with("HTTP/1.1 200"), "{key}");
         assert!(server.get("/v1/models", "").starts_with("HTTP/1.1 401"), "{key}");

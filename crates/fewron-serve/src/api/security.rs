@@ -5,6 +5,7 @@ use axum::http::header::{
     AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -59,7 +60,7 @@ pub(super) async fn check_host(
 fn is_allowed(config: &Config, headers: &HeaderMap, uri: &Uri) -> bool {
     let mut named = headers.get_all(HOST).iter();
     let (Some(host), None) = (named.next(), named.next()) else { return false };
-    let of_uri = uri.authority().map(|authority| authority.as_str());
+    let of_uri = uri.authority().map(Authority::as_str);
     host.to_str().is_ok_and(|host| is_allowed_name(config, host))
         && of_uri.is_none_or(|host| is_allowed_name(config, host))
 }

@@ -142,7 +142,7 @@ pub(crate) struct NetworkArgs {
     /// Name of this machine that clients without a key may use besides localhost
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) allow_host: Vec<String>,
-    /// Web pages that may use the server, by their origin such as https://example.org
+    /// Web pages that may use the server, by their origin such as `https://example.org`
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',', value_parser = parse_origin)]
     pub(crate) cors_origin: Vec<String>,
     /// Longest request in MB (of 1,000,000 bytes)

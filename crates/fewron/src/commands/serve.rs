@@ -66,7 +66,7 @@ pub(crate) fn run(args: &ServeArgs, threads: Option<NonZeroUsize>) -> Result<Out
         let (address, most) = (server.address(), args.network.max_connections.get());
         writeln!(stdout(), "Serving {name} at http://{}", shown(host, address))?;
         stdout().flush()?;
-        server.run(app, &timeouts(&args.limits), most, ui::interrupt_flag())?;
+        server.run(&app, &timeouts(&args.limits), most, ui::interrupt_flag())?;
         // The signal has done its work.
         ui::clear_interrupt();
         Ok(ServeRun::new(&engine, &loaded, model.clone(), args.limits.kv_type))
