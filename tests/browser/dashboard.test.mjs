@@ -58,7 +58,7 @@ async function assertFigures(page) {
     assert.match(await figure.locator("h3").textContent(), /\?$/);
     const drawn = await figure.evaluate((one) => {
       const box = one.getBoundingClientRect();
-      return [box.width, box.height, one.querySelectorAll("polyline, .mark, td, dd, i, .empty:not([hidden])").length];
+      return [box.width, box.height, one.querySelectorAll("polyline, .mark, .rail, td, dd, i, .empty:not([hidden])").length];
     });
     assert.ok(drawn[0] > 100 && drawn[1] > 60 && drawn[2] > 0, `${await figure.getAttribute("id")}: ${drawn}`);
   }

@@ -6,6 +6,7 @@
 
 mod data;
 mod files;
+mod http;
 mod plan;
 mod template;
 
@@ -24,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     ("plan", plan::plan),
     ("data", data::data),
     ("task", data::task),
+    ("http", http::http),
 ];
 
 /// The target of a name.

@@ -64,6 +64,7 @@ fn together(engine: &Engine, variant: &str, streams: usize) -> f64 {
         logprobs: None,
         prompt_logprobs: None,
         timeout: None,
+        ignore_end: true,
     };
     let mut answers: Vec<_> =
         (0..streams).map(|stream| engine.submit(request(stream)).expect("room")).collect();

@@ -22,7 +22,7 @@ pub(crate) use response::{
     Completion, CompletionChoice, CompletionLogprobs, FewronInfo, ModelInfo, ModelList,
     PromptDetails, TokenLogprob, TopLogprob, TopLogprobs, Usage,
 };
-pub(crate) use sampling::{Common, Sparsity, StreamOptions, Texts};
+pub(crate) use sampling::{Common, Counted, Sparsity, StreamOptions, Texts};
 pub(crate) use tokens::{
     Detokenize, DetokenizeReply, Rearm, Tokenize, TokenizeReply, TokenizerInfo,
 };

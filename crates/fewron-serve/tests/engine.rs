@@ -116,6 +116,7 @@ fn request(engine: &Engine, variant: &str, prompt: Vec<u32>, max_tokens: usize) 
         logprobs: None,
         prompt_logprobs: None,
         timeout: None,
+        ignore_end: false,
     }
 }
 

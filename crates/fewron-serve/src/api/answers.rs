@@ -1,16 +1,19 @@
 //! Answers to the prompts of one request, as they come.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::Shared;
 use super::error::ApiError;
-use crate::engine::{Answer, ChosenToken, Event, Failure, Finish, Request};
+use crate::engine::{Answer, ChosenToken, Event, Failure, Finish, Request, Variant};
 use crate::openai::{PromptDetails, Usage};
 
 /// Answers to the prompts of one request. Dropping it cancels what is left of them.
 pub(super) struct Answers {
     open: Vec<Open>,
+    /// What serves them.
+    variant: Option<Arc<Variant>>,
     /// The one that is looked at first next time.
     first: usize,
     usage: Usage,
@@ -21,6 +24,8 @@ struct Open {
     prompt: usize,
     answer: Answer,
     choices_left: usize,
+    /// Tokens of each choice so far.
+    counted: Vec<usize>,
 }
 
 impl Answers {
@@ -33,15 +38,23 @@ impl Answers {
         requests: Vec<Request>,
         param: &str,
     ) -> Result<Self, ApiError> {
-        let mut answers = Self { open: Vec::new(), first: 0, usage: Usage::default() };
+        let mut answers =
+            Self { open: Vec::new(), variant: None, first: 0, usage: Usage::default() };
         for (prompt, request) in requests.into_iter().enumerate() {
             let choices_left = request.choices;
             answers.usage.prompt_tokens += request.prompt.len();
             let answer = app.engine.submit(request);
             let answer = answer.map_err(|refused| ApiError::refused(&refused, param))?;
-            answers.open.push(Open { prompt, answer, choices_left });
+            answers.variant = Some(Arc::clone(&answer.variant));
+            let counted = vec![0; choices_left];
+            answers.open.push(Open { prompt, answer, choices_left, counted });
         }
         Ok(answers)
+    }
+
+    /// What serves them: dense where the variant asked for has fallen back.
+    pub(super) fn variant(&self) -> Option<&Arc<Variant>> {
+        self.variant.as_ref()
     }
 
     /// The next event with the prompt that it is of; `None` once all answers have ended. Nothing is lost
@@ -73,12 +86,16 @@ impl Answers {
             Event::Prompt { reused, .. } => {
                 self.usage.prompt_tokens_details.cached_tokens += reused;
             }
-            Event::End { tokens, .. } => {
-                self.usage.completion_tokens += tokens;
+            Event::Piece { choice, piece } => {
+                self.usage.completion_tokens += piece.tokens.len();
+                self.open[at].counted[*choice] += piece.tokens.len();
+            }
+            Event::End { choice, tokens, .. } => {
+                // A token that ended the answer was in no piece.
+                self.usage.completion_tokens += tokens - self.open[at].counted[*choice];
                 self.open[at].choices_left -= 1;
             }
             Event::Failed(_) => self.open[at].choices_left = 0,
-            Event::Piece { .. } => {}
         }
         if self.open[at].choices_left == 0 {
             self.open.remove(at);

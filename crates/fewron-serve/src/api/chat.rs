@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
 
 use super::answers::{Answers, Collected, Whole, reason};
 use super::error::{ApiError, ErrorBody};
@@ -13,7 +14,7 @@ use super::{Shared, prompts};
 use crate::engine::{Event, Request};
 use crate::openai::{
     ChatAnswer, ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatRequest, ChunkChoice,
-    FewronInfo, Usage,
+    Counted, FewronInfo, Usage,
 };
 
 /// Goes on with a conversation.
@@ -37,10 +38,9 @@ pub(super) async fn chat(
     let variant = served::variant(&app, &request.model, user, sparsity).await?;
     let prompt = prompts::of_chat(&app, messages).await?;
     let room = app.engine.model().config().context.saturating_sub(prompt.len());
-    let served = Served::new(&app, &variant, "chatcmpl");
     let engine_request = Request {
         prompt,
-        variant,
+        variant: Arc::clone(&variant),
         choices,
         // A prompt that fills the context is refused by the engine, not answered with nothing.
         max_tokens: longest.unwrap_or(room.max(1)),
@@ -49,13 +49,15 @@ pub(super) async fn chat(
         logprobs: top,
         prompt_logprobs: None,
         timeout: None,
+        ignore_end: request.ignore_eos.unwrap_or(false),
     };
     let answers = Answers::submit(&app, vec![engine_request], "messages")?;
+    let served = Served::new(&app, answers.variant().unwrap_or(&variant), "chatcmpl");
     if common.stream {
-        let with_usage = common.include_usage();
+        let counted = common.counted();
         let logprobs = top.is_some();
         let info = Some(served.info.clone());
-        let chunks = Chunks { app, served, choices, logprobs, with_usage, info };
+        let chunks = Chunks { app, served, choices, logprobs, counted, info };
         return Ok(stream::respond(answers, chunks));
     }
     let collected = Collected::all(answers, 1, choices).await?;
@@ -88,7 +90,7 @@ struct Chunks {
     served: Served,
     choices: usize,
     logprobs: bool,
-    with_usage: bool,
+    counted: Counted,
     /// Until the first event has it.
     info: Option<FewronInfo>,
 }
@@ -102,7 +104,7 @@ impl Chunks {
             model: self.served.model.clone(),
             system_fingerprint: FINGERPRINT,
             choices,
-            usage: self.with_usage.then_some(usage),
+            usage: (self.counted != Counted::None).then_some(usage),
             fewron: self.info.take(),
         }
     }
@@ -118,7 +120,7 @@ impl Format for Chunks {
         }
     }
 
-    fn event(&mut self, _prompt: usize, event: Event, events: &mut Events) {
+    fn event(&mut self, _prompt: usize, event: Event, usage: Usage, events: &mut Events) {
         let choice = match event {
             Event::Piece { choice, piece } => {
                 let tokens = if self.logprobs { piece.tokens } else { Vec::new() };
@@ -141,12 +143,13 @@ impl Format for Chunks {
             },
             Event::Prompt { .. } | Event::Failed(_) => return,
         };
-        let chunk = self.chunk(vec![choice], None);
+        let usage = (self.counted == Counted::All).then_some(usage);
+        let chunk = self.chunk(vec![choice], usage);
         events.push(&chunk);
     }
 
     fn end(&mut self, usage: Usage, events: &mut Events) {
-        if self.with_usage {
+        if self.counted != Counted::None {
             let chunk = self.chunk(Vec::new(), Some(usage));
             events.push(&chunk);
         }

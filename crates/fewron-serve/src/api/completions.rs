@@ -13,7 +13,7 @@ use super::served::{self, FINGERPRINT, Served};
 use super::stream::{self, Events, Format};
 use crate::engine::{ChosenToken, Event, Request};
 use crate::openai::{
-    Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, FewronInfo, Usage,
+    Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, Counted, FewronInfo, Usage,
 };
 
 /// Goes on with prompts.
@@ -31,10 +31,10 @@ pub(super) async fn completions(
     request.check()?;
     let common = request.common();
     let (choices, sampling, stop) = (common.choices()?, common.sampling()?, common.stops()?);
-    let (stream, with_usage) = (common.stream, common.include_usage());
+    let (stream, counted) = (common.stream, common.counted());
+    let ignore_end = request.ignore_eos.unwrap_or(false);
     let (user, sparsity) = (request.user.as_deref(), request.fewron.as_ref());
     let variant = served::variant(&app, &request.model, user, sparsity).await?;
-    let served = Served::new(&app, &variant, "cmpl");
     let (echo, logprobs, max_tokens) = (request.echoes(), request.logprobs, request.longest());
     check_count(&app, request.prompt.0.len())?;
     let mut encoded = prompts::of_completion(&app, request.prompt.0).await?;
@@ -48,13 +48,15 @@ pub(super) async fn completions(
         logprobs,
         prompt_logprobs: logprobs.filter(|_| echo),
         timeout: None,
+        ignore_end,
     };
     let requests = encoded.iter_mut().map(engine_request).collect();
     let answers = Answers::submit(&app, requests, "prompt")?;
+    let served = Served::new(&app, answers.variant().unwrap_or(&variant), "cmpl");
     let prompts = encoded.len();
     let texts = Texts { app, choices, echo, wanted: logprobs.is_some(), prompts: encoded };
     if stream {
-        return Ok(stream::respond(answers, Parts::new(texts, served, with_usage)));
+        return Ok(stream::respond(answers, Parts::new(texts, served, counted)));
     }
     let collected = Collected::all(answers, prompts, choices).await?;
     Ok(Json(texts.completion(served, collected)).into_response())
@@ -125,7 +127,7 @@ impl Texts {
 struct Parts {
     texts: Texts,
     served: Served,
-    with_usage: bool,
+    counted: Counted,
     /// Until the first event has it.
     info: Option<FewronInfo>,
     /// Where the text of each answer is.
@@ -133,10 +135,10 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(texts: Texts, served: Served, with_usage: bool) -> Self {
+    fn new(texts: Texts, served: Served, counted: Counted) -> Self {
         let offsets = vec![Offset::default(); texts.prompts.len() * texts.choices];
         let info = Some(served.info.clone());
-        Self { texts, served, with_usage, info, offsets }
+        Self { texts, served, counted, info, offsets }
     }
 
     fn send(&mut self, choices: Vec<CompletionChoice>, usage: Option<Usage>, events: &mut Events) {
@@ -147,7 +149,7 @@ impl Parts {
             model: self.served.model.clone(),
             system_fingerprint: FINGERPRINT,
             choices,
-            usage: self.with_usage.then_some(usage),
+            usage: (self.counted != Counted::None).then_some(usage),
             fewron: self.info.take(),
         });
     }
@@ -168,7 +170,7 @@ impl Parts {
 impl Format for Parts {
     fn start(&mut self, _events: &mut Events) {}
 
-    fn event(&mut self, prompt: usize, event: Event, events: &mut Events) {
+    fn event(&mut self, prompt: usize, event: Event, usage: Usage, events: &mut Events) {
         let first = prompt * self.texts.choices;
         let choice = match event {
             Event::Prompt { tokens, .. } => {
@@ -196,11 +198,12 @@ impl Format for Parts {
             },
             Event::Failed(_) => return,
         };
-        self.send(vec![choice], None, events);
+        let usage = (self.counted == Counted::All).then_some(usage);
+        self.send(vec![choice], usage, events);
     }
 
     fn end(&mut self, usage: Usage, events: &mut Events) {
-        if self.with_usage {
+        if self.counted != Counted::None {
             self.send(Vec::new(), Some(usage), events);
         }
     }

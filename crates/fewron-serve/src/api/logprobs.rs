@@ -23,11 +23,13 @@ fn show(tokenizer: &Tokenizer, id: u32) -> String {
 /// Log-probabilities of tokens of a conversation's answer.
 pub(super) fn of_chat(tokenizer: &Tokenizer, tokens: &[ChosenToken]) -> ChatLogprobs {
     let top = |&(id, logprob): &(u32, f32)| TopLogprob {
+        id,
         token: show(tokenizer, id),
         logprob: finite(logprob),
         bytes: tokenizer.token_bytes(id),
     };
     let token = |token: &ChosenToken| TokenLogprob {
+        id: token.id,
         token: show(tokenizer, token.id),
         logprob: finite(token.logprob.unwrap_or(f32::NEG_INFINITY)),
         bytes: tokenizer.token_bytes(token.id),

@@ -24,8 +24,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub(super) trait Format: Send + 'static {
     /// What is sent before anything is known.
     fn start(&mut self, events: &mut Events);
-    /// What an event of a prompt becomes; it is not [`Event::Failed`].
-    fn event(&mut self, prompt: usize, event: Event, events: &mut Events);
+    /// What an event of a prompt becomes, with the tokens so far; it is not [`Event::Failed`].
+    fn event(&mut self, prompt: usize, event: Event, usage: Usage, events: &mut Events);
     /// What is sent after all answers.
     fn end(&mut self, usage: Usage, events: &mut Events);
 }
@@ -83,7 +83,10 @@ impl<F: Format> Streamed<F> {
                 self.events.push_text(&ApiError::from(&failure).json());
                 self.answers = None;
             }
-            Some((prompt, event)) => self.format.event(prompt, event, &mut self.events),
+            Some((prompt, event)) => {
+                let usage = self.answers.as_ref().map(Answers::usage).unwrap_or_default();
+                self.format.event(prompt, event, usage, &mut self.events);
+            }
             None => {
                 let usage = self.answers.take().map(|answers| answers.usage());
                 self.format.end(usage.unwrap_or_default(), &mut self.events);

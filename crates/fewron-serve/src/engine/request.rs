@@ -28,6 +28,8 @@ pub struct Request {
     pub prompt_logprobs: Option<usize>,
     /// After so long the request fails with [`Failure::TimedOut`]; the engine's own limit holds too.
     pub timeout: Option<Duration>,
+    /// Whether the answer goes on behind a token that ends it: for measurements.
+    pub ignore_end: bool,
 }
 
 /// A request that was taken on. Dropping it cancels the request.

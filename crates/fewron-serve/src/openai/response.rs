@@ -119,6 +119,8 @@ pub(crate) struct ChatLogprobs {
 /// A token of an answer.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct TokenLogprob {
+    /// The token's number. Not part of OpenAI's API.
+    pub(crate) id: u32,
     pub(crate) token: String,
     /// Natural logarithm of its probability, −9999 for 0.
     pub(crate) logprob: f32,
@@ -131,6 +133,8 @@ pub(crate) struct TokenLogprob {
 /// One of the likeliest tokens.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct TopLogprob {
+    /// The token's number. Not part of OpenAI's API.
+    pub(crate) id: u32,
     pub(crate) token: String,
     pub(crate) logprob: f32,
     pub(crate) bytes: Vec<u8>,

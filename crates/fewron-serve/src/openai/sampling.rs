@@ -61,9 +61,22 @@ pub(crate) struct Sparsity {
 pub(crate) struct StreamOptions {
     /// Whether the last event counts the tokens.
     pub(crate) include_usage: Option<bool>,
+    /// Whether every event does, as vLLM has it.
+    pub(crate) continuous_usage_stats: Option<bool>,
     #[serde(default, rename = "include_obfuscation")]
     #[schema(ignore)]
     _include_obfuscation: Option<bool>,
+}
+
+/// The events of a stream that count the tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// None.
+    None,
+    /// One behind all answers; the others say null.
+    Last,
+    /// All.
+    All,
 }
 
 /// Declares a request with the parameters that both kinds have besides its own.
@@ -95,6 +108,8 @@ macro_rules! request {
             /// A text or up to 16 texts that end the answer and are not part of it.
             #[schema(value_type = Option<Vec<String>>)]
             pub(crate) stop: Option<crate::openai::Texts>,
+            /// Whether an answer goes on behind a token that ends it, as vLLM has it: for measurements.
+            pub(crate) ignore_eos: Option<bool>,
             /// Whether the answer comes in server-sent events.
             pub(crate) stream: Option<bool>,
             /// What a stream holds besides the answer.
@@ -229,9 +244,16 @@ impl Common<'_> {
         Ok(config)
     }
 
-    /// Whether a stream ends with the number of tokens.
-    pub(crate) fn include_usage(&self) -> bool {
-        self.stream_options.and_then(|options| options.include_usage).unwrap_or(false)
+    /// Which events of a stream count the tokens.
+    pub(crate) fn counted(&self) -> Counted {
+        let asked = |of: fn(&StreamOptions) -> Option<bool>| {
+            self.stream_options.and_then(of).unwrap_or(false)
+        };
+        match (asked(|o| o.include_usage), asked(|o| o.continuous_usage_stats)) {
+            (_, true) => Counted::All,
+            (true, false) => Counted::Last,
+            (false, false) => Counted::None,
+        }
     }
 }
 

@@ -12,6 +12,9 @@ use std::time::Instant;
 /// Tokens for which a lane needs room to come back, beyond those it has.
 const ROOM: usize = 64;
 
+/// Prompts that are kept have this part of the memory at most.
+const PREFIX_SHARE: usize = 4;
+
 impl Worker<'_> {
     /// Takes requests from the queue, first come first served, and shares out the memory.
     pub(super) fn admit(&mut self) {
@@ -138,7 +141,7 @@ impl Worker<'_> {
             self.lanes.lanes[index].parked = false;
             bytes += needed;
         }
-        self.prefix.shrink(limit.saturating_sub(bytes));
+        self.prefix.shrink(limit.saturating_sub(bytes).min(limit / PREFIX_SHARE));
         self.shared.lock().book.memory(bytes, self.prefix.bytes());
     }
 

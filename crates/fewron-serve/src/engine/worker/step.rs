@@ -201,7 +201,7 @@ impl Worker<'_> {
         let gap = lane.last.replace(now).map(|last| now - last);
         lane.written += 1;
         self.shared.lock().book.token(lane.ask, now, gap);
-        if self.shared.tokenizer.is_end(token) {
+        if self.shared.tokenizer.is_end(token) && !ask.request.ignore_end {
             return self.end(index, Finish::Stop);
         }
         lane.tokens.push(token);
