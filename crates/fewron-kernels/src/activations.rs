@@ -3,6 +3,7 @@
 use crate::format::LANES;
 use crate::gemm::Visits;
 use crate::isa::{Arch, Isa, multiversion};
+use crate::lines::Lines;
 use crate::pool::{Pool, SharedSlice};
 
 /// Elements that share a scale in the 8-bit form.
@@ -178,8 +179,10 @@ impl Activations {
     }
 }
 
-/// Tokens from which on a form is a [`Batch`], and products lay rows side by side.
-pub(crate) const BATCH_TOKENS: usize = 13;
+/// Tokens from which on a form is a [`Batch`], and products lay rows side by side. With 16 tokens that
+/// does not pay yet for SmolLM2's matrices, on any instruction set
+/// (`cargo bench -p fewron-kernels --bench kernels -- few_tokens`).
+pub(crate) const BATCH_TOKENS: usize = 17;
 
 /// An 8-bit form of a few vectors or of a batch.
 #[derive(Default)]
@@ -189,9 +192,9 @@ pub(crate) struct Quantized {
     cols: usize,
     /// Places for the blocks of a vector.
     places: usize,
-    q: Vec<u8>,
-    scales: Vec<f32>,
-    sums: Vec<f32>,
+    q: Lines<u8>,
+    scales: Lines<f32>,
+    sums: Lines<f32>,
     /// Elements in [`Order::Plain`] that are not 0 in all of a few vectors.
     active: Vec<u32>,
     /// The bits of each element that any of a few vectors has.
@@ -264,12 +267,9 @@ impl Quantized {
             visits.places()
         };
         let len = tokens * self.places;
-        self.q.clear();
-        self.q.resize(len * sub, 0);
-        for values in [&mut self.scales, &mut self.sums] {
-            values.clear();
-            values.resize(len, 0.0);
-        }
+        self.q.reset(len * sub);
+        self.scales.reset(len);
+        self.sums.reset(len);
         if tokens < BATCH_TOKENS {
             self.set_few(isa, pool, input);
         } else {

@@ -3,6 +3,7 @@
 use crate::activations::{Batch, Order};
 use crate::format::LANES;
 use crate::isa::{Arch, multiversion};
+use crate::lines::Lines;
 
 /// The order in which products of a batch visit the blocks of a vector: that of the products of
 /// single tokens, lane by lane with the groups inside. [`Order::Plain`] is one lane.
@@ -59,18 +60,18 @@ pub(crate) struct Panel {
     sub: usize,
     /// Bits of an element.
     bits: usize,
-    q: Vec<u8>,
-    d: Vec<f32>,
-    m: Vec<f32>,
+    q: Lines<u8>,
+    d: Lines<f32>,
+    m: Lines<f32>,
 }
 
 impl Panel {
     /// Makes room for blocks of `sub` elements of `bits` bits.
     pub(crate) fn resize(&mut self, visits: Visits, sub: usize, bits: usize) {
         (self.visits, self.sub, self.bits) = (visits, sub, bits);
-        self.q.resize(visits.places() * sub * LANES, 0);
-        self.d.resize(visits.places() * LANES, 0.0);
-        self.m.resize(visits.places() * LANES, 0.0);
+        self.q.resize(visits.places() * sub * LANES);
+        self.d.resize(visits.places() * LANES);
+        self.m.resize(visits.places() * LANES);
     }
 
     /// Where vector `j` of a block goes: 64 bytes.
@@ -132,7 +133,8 @@ fn all_blocks<A: Arch, const BITS: usize, const SUB: usize>(
 ) {
     let visits = panel.visits;
     totals.fill(0.0);
-    let mut sums = vec![0.0; totals.len()];
+    let mut sums = Lines::default();
+    sums.reset(totals.len());
     for lane in 0..visits.lanes {
         let first = lane * visits.groups;
         let end = first + visits.of_lane(lane);

@@ -18,6 +18,7 @@ mod encode;
 mod format;
 mod gemm;
 mod isa;
+mod lines;
 mod matmul;
 mod memory;
 mod neuron_major;

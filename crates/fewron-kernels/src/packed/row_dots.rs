@@ -11,6 +11,7 @@ use crate::format::{
     At, Format, Kind, LANES, expand, expand_compact, is_compact, scales, with_format,
 };
 use crate::isa::{Arch, Isa, multiversion};
+use crate::lines::Line;
 use crate::memory::prefetch;
 
 /// Tokens from which on the last groups of sixteen rows are laid side by side.
@@ -20,8 +21,10 @@ const BESIDE_TOKENS: usize = 4;
 /// only several tokens would read them again.
 const ALL: usize = 2;
 
-/// Sums of a token's products with sixteen rows, lane by lane.
-type LaneSums = [[f32; LANES]; LANES];
+/// Sums of a token's products with sixteen rows, lane by lane, or of anything with sixteen lanes.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+struct LaneSums([[f32; LANES]; LANES]);
 
 /// Elements of [`LaneSums`].
 const SUMS: usize = LANES * LANES;
@@ -71,7 +74,7 @@ fn one_token_body<A: Arch>(
     out: &mut [[f32; LANES]],
 ) {
     with_format!(kind, F => {
-        let mut sums = [[[0.0; LANES]; LANES]];
+        let mut sums = [LaneSums::default()];
         format_row_dots::<A, F, true>(w, rows, ahead, x, &mut sums, None, out);
     });
 }
@@ -92,7 +95,7 @@ fn few_tokens_body<A: Arch>(
     out: &mut [[f32; LANES]],
 ) {
     let Scratch { sums, rest } = scratch;
-    sums.resize(x.tokens.max(sums.len()), [[0.0; LANES]; LANES]);
+    sums.resize(x.tokens.max(sums.len()), LaneSums::default());
     with_format!(kind, F => {
         let beside = x.tokens >= BESIDE_TOKENS && !(w.cols / F::SUB).is_multiple_of(LANES);
         let rest = beside.then_some(rest);
@@ -100,7 +103,7 @@ fn few_tokens_body<A: Arch>(
     });
 }
 
-/// Sums of a token have zeros in rows beyond those of `rows`, or anything finite.
+/// Places of `sums` and `out` beyond those of `rows` hold anything.
 #[inline(always)]
 fn format_row_dots<A: Arch, F: Format, const ONE: bool>(
     w: &Packed,
@@ -145,13 +148,13 @@ fn format_row_dots<A: Arch, F: Format, const ONE: bool>(
             &*rest
         });
         for (token, (sums, out)) in sums.iter().zip(out).enumerate() {
-            let mut lanes: LaneSums = [[0.0; LANES]; LANES];
-            A::transpose(sums.as_ptr().cast(), lanes.as_mut_ptr().cast(), 64);
+            let mut lanes = LaneSums::default();
+            A::transpose(sums.0.as_ptr().cast(), lanes.0.as_mut_ptr().cast(), 64);
             if let Some(rest) = rest {
                 rest.add::<A, F>(last.token::<F>(token), &mut lanes);
             }
             let mut total = A::splat(0.0);
-            for lane in &lanes {
+            for lane in &lanes.0 {
                 total = A::add(total, A::floats(lane.as_ptr()));
             }
             A::store(total, out.as_mut_ptr());
@@ -221,10 +224,10 @@ unsafe fn row_sums<A: Arch, F: Format, const ONE: bool>(
         for g in 0..full {
             let x = x.group::<F>(g);
             if ONE || A::PARTS == 1 {
-                group_dots::<A, F, true, ALL, ONE>(group, LANES, x, sums);
+                group_dots::<A, F, true, ALL>(group, LANES, x, sums);
             } else {
-                group_dots::<A, F, true, 0, ONE>(group, LANES, x, sums);
-                group_dots::<A, F, true, 1, ONE>(group, LANES, x, sums);
+                group_dots::<A, F, true, 0>(group, LANES, x, sums);
+                group_dots::<A, F, true, 1>(group, LANES, x, sums);
             }
             group = group.next::<F>(LANES);
         }
@@ -233,10 +236,10 @@ unsafe fn row_sums<A: Arch, F: Format, const ONE: bool>(
             // Numbers of lanes that the compiler knows make short code.
             match rest {
                 0 => {}
-                2 if is_compact::<F>(2) => group_dots::<A, F, false, ALL, ONE>(group, 2, x, sums),
-                4 if is_compact::<F>(4) => group_dots::<A, F, false, ALL, ONE>(group, 4, x, sums),
-                8 if is_compact::<F>(8) => group_dots::<A, F, false, ALL, ONE>(group, 8, x, sums),
-                _ => group_dots::<A, F, false, ALL, ONE>(group, rest, x, sums),
+                2 if is_compact::<F>(2) => group_dots::<A, F, false, ALL>(group, 2, x, sums),
+                4 if is_compact::<F>(4) => group_dots::<A, F, false, ALL>(group, 4, x, sums),
+                8 if is_compact::<F>(8) => group_dots::<A, F, false, ALL>(group, 8, x, sums),
+                _ => group_dots::<A, F, false, ALL>(group, rest, x, sums),
             }
         }
         if ONE {
@@ -248,7 +251,7 @@ unsafe fn row_sums<A: Arch, F: Format, const ONE: bool>(
 /// Adds `d_w·d_a·Σ q_w·q_a + m_w·Σ a` of each block of a group to its lane of each token's sums, for
 /// a part of the lanes or [`ALL`].
 #[inline(always)]
-unsafe fn group_dots<A: Arch, F: Format, const FULL: bool, const PART: usize, const ONE: bool>(
+unsafe fn group_dots<A: Arch, F: Format, const FULL: bool, const PART: usize>(
     group: At,
     lanes: usize,
     x: Inputs,
@@ -262,21 +265,17 @@ unsafe fn group_dots<A: Arch, F: Format, const FULL: bool, const PART: usize, co
         let (w, vectors) = vectors::<A, F, FULL>(group, lanes);
         for token in 0..x.tokens {
             let x = x.token::<F>(token);
-            let (mut ints, mut products) = (A::no_ints(), [A::no_sums(); 2]);
+            let (mut ints, mut products) = (A::no_ints(), A::no_sums());
             for j in 0..vectors {
                 let q = if FULL || compact {
                     A::bytes(x.q.add(j * 64))
                 } else {
                     A::bytes_part(x.q.add(j * lanes * 4), lanes)
                 };
-                let chain = if FULL && ONE { j % 2 } else { 0 };
-                products[chain] = A::dot(F::BITS, products[chain], w[j], q);
+                products = A::dot(F::BITS, products, w[j], q);
                 if (j + 1) % A::room(F::BITS) == 0 || j + 1 == vectors {
-                    ints = A::take(F::BITS, ints, products[0]);
-                    if FULL && ONE {
-                        ints = A::take(F::BITS, ints, products[1]);
-                    }
-                    products = [A::no_sums(); 2];
+                    ints = A::take(F::BITS, ints, products);
+                    products = A::no_sums();
                 }
             }
             if compact {
@@ -318,12 +317,12 @@ struct Rest {
     /// Vectors from four elements of a block to the next four.
     step: usize,
     /// Four elements of a block of every row in each vector.
-    q: Vec<[u8; 64]>,
+    q: Vec<Line>,
     /// Scales and offsets of each block of every row.
     d: LaneSums,
     m: LaneSums,
     /// The vectors of each row, and its scales and offsets, before they are transposed.
-    q_rows: Vec<[u8; 64]>,
+    q_rows: Vec<Line>,
     d_rows: LaneSums,
     m_rows: LaneSums,
 }
@@ -333,35 +332,35 @@ impl Rest {
     unsafe fn fill<A: Arch, F: Format>(&mut self, blocks: usize, row: impl Fn(usize) -> At) {
         let compact = is_compact::<F>(blocks);
         (self.blocks, self.step) = (blocks, if compact { blocks } else { LANES });
-        self.q.resize(8 * LANES, [0; 64]);
-        self.q_rows.resize(8 * LANES, [0; 64]);
+        self.q.resize(8 * LANES, Line::ZERO);
+        self.q_rows.resize(8 * LANES, Line::ZERO);
         let count = if compact { blocks / 2 } else { F::VECTORS };
         // SAFETY: the caller promises groups of the format; there are places for eight vectors.
         unsafe {
             for index in 0..LANES {
                 let row = row(index);
                 let (scale, offset) = scales::<A, F, false>(row.main, blocks);
-                A::store(scale, self.d_rows[index].as_mut_ptr());
-                A::store(offset, self.m_rows[index].as_mut_ptr());
+                A::store(scale, self.d_rows.0[index].as_mut_ptr());
+                A::store(offset, self.m_rows.0[index].as_mut_ptr());
                 let (w, _) = vectors::<A, F, false>(row, blocks);
                 for j in 0..count {
-                    A::store_bytes(w[j], self.q_rows[j * LANES + index].as_mut_ptr());
+                    A::store_bytes(w[j], self.q_rows[j * LANES + index].0.as_mut_ptr());
                 }
             }
             for j in 0..count {
                 let (from, to) = (&self.q_rows[j * LANES..], &mut self.q[j * LANES..]);
                 A::transpose(from.as_ptr().cast(), to.as_mut_ptr().cast(), 64);
             }
-            let (d, m) = (self.d.as_mut_ptr().cast(), self.m.as_mut_ptr().cast());
-            A::transpose(self.d_rows.as_ptr().cast(), d, 64);
-            A::transpose(self.m_rows.as_ptr().cast(), m, 64);
+            let (d, m) = (self.d.0.as_mut_ptr().cast(), self.m.0.as_mut_ptr().cast());
+            A::transpose(self.d_rows.0.as_ptr().cast(), d, 64);
+            A::transpose(self.m_rows.0.as_ptr().cast(), m, 64);
         }
     }
 
     /// Adds the products with a token, block by block, as [`group_dots`] does.
     #[inline(always)]
     unsafe fn add<A: Arch, F: Format>(&self, x: Inputs, sums: &mut LaneSums) {
-        for (block, to) in sums.iter_mut().enumerate().take(self.blocks) {
+        for (block, to) in sums.0.iter_mut().enumerate().take(self.blocks) {
             // SAFETY: the caller promises inputs for the blocks, `fill` has written their vectors.
             unsafe {
                 let (mut ints, mut products) = (A::no_ints(), A::no_sums());
@@ -375,13 +374,10 @@ impl Rest {
                     }
                 }
                 let scale =
-                    A::mul(A::floats(self.d[block].as_ptr()), A::splat(*x.scales.add(block)));
+                    A::mul(A::floats(self.d.0[block].as_ptr()), A::splat(*x.scales.add(block)));
                 let sum = A::fma(A::to_floats(ints), scale, A::floats(to.as_ptr()));
-                let (offset, input) = (
-                    self.m.as_ptr().cast::<f32>().add(block * LANES),
-                    A::splat(*x.sums.add(block)),
-                );
-                A::store(A::fma(A::floats(offset), input, sum), to.as_mut_ptr());
+                let offset = A::floats(self.m.0[block].as_ptr());
+                A::store(A::fma(offset, A::splat(*x.sums.add(block)), sum), to.as_mut_ptr());
             }
         }
     }

@@ -10,6 +10,10 @@ use std::ops::Range;
 /// Tiles whose sums one walk over the neurons keeps, for all tokens together: 4,096 outputs.
 const TILES_AT_ONCE: usize = 64;
 
+/// In whole cache lines.
+#[repr(align(64))]
+struct Totals([[f32; TILE]; TILES_AT_ONCE]);
+
 multiversion! {
     /// Sums the active neurons' rows, group by group.
     pub(super) fn forward(w: &QuantizedRows, o: &Quantized, tiles: Range<usize>, y: &Output) = forward_body;
@@ -42,8 +46,8 @@ fn forward_bits<A: Arch, const BITS: usize, const ONE: bool>(
     y: &Output,
 ) {
     let tokens = if ONE { 1 } else { o.tokens };
-    let mut totals = [[0.0f32; TILE]; TILES_AT_ONCE];
-    let totals = &mut totals[..tiles.len() * tokens];
+    let mut totals = Totals([[0.0; TILE]; TILES_AT_ONCE]);
+    let totals = &mut totals.0[..tiles.len() * tokens];
     // SAFETY: `A` is the instruction set this body is compiled for.
     let mut weights = unsafe { [[A::no_bytes(); 4]; GROUP / 4] };
     let mut walk = Walk::new::<BITS>(w, o, tokens, &tiles);
