@@ -5,6 +5,7 @@ use super::super::logprobs::{chosen, plain};
 use super::super::request::{ChosenToken, Event, Finish, Piece};
 use super::super::writer::Writer;
 use super::Worker;
+use fewron_model::sampler::Sampler;
 use fewron_model::{KvCache, Logits, MaskSource, ModelError};
 use std::time::Instant;
 
@@ -23,17 +24,54 @@ struct Rows {
     logits: Vec<f32>,
 }
 
+/// The choice of a lane's next token.
+struct Draw<'a> {
+    sampler: &'a mut Sampler,
+    tokens: &'a [u32],
+    logits: &'a [f32],
+    token: u32,
+}
+
 impl Worker<'_> {
     pub(super) fn step(&mut self) -> Result<(), ModelError> {
         let shares = self.shares();
         let starts: Vec<usize> = self.lanes.texts.iter().map(KvCache::position).collect();
         let read = self.run(&shares, &starts)?;
         self.count(&shares, &starts);
+        let tokens = self.choose(&read);
         // From the last lane to the first, so that those that end do not move the others.
-        for rows in read.into_iter().rev() {
-            self.take(rows);
+        for (rows, token) in read.into_iter().zip(tokens).rev() {
+            self.take(rows, token);
         }
         Ok(())
+    }
+
+    /// The next tokens of the answers that go on, all at once; none for what has just been read.
+    fn choose(&mut self, read: &[Rows]) -> Vec<Option<u32>> {
+        let vocab = self.vocab();
+        let (mut draws, mut slots) = (Vec::new(), Vec::new());
+        let mut read_lanes = read.iter().enumerate().peekable();
+        let lanes = self.lanes.lanes.iter_mut().zip(&self.lanes.texts).enumerate();
+        for (index, (lane, text)) in lanes {
+            let Some((slot, rows)) = read_lanes.next_if(|(_, rows)| rows.lane == index) else {
+                continue;
+            };
+            if lane.written > 0 && text.position() == lane.tokens.len() {
+                let logits = &rows.logits[rows.logits.len() - vocab..];
+                let (sampler, tokens) = (&mut lane.sampler, &lane.tokens[..]);
+                draws.push(Draw { sampler, tokens, logits, token: 0 });
+                slots.push(slot);
+            }
+        }
+        self.shared.pool.rows(&mut draws, 1, |_, draw| {
+            let Draw { sampler, tokens, logits, token } = &mut draw[0];
+            *token = sampler.sample(logits, tokens);
+        });
+        let mut tokens = vec![None; read.len()];
+        for (slot, draw) in slots.into_iter().zip(draws) {
+            tokens[slot] = Some(draw.token);
+        }
+        tokens
     }
 
     /// Tokens of each lane in the next batch.
@@ -120,8 +158,9 @@ impl Worker<'_> {
         }
     }
 
-    /// Uses a lane's logits: for the prompt's log-probabilities, and for the next token.
-    fn take(&mut self, Rows { lane: index, first, logits }: Rows) {
+    /// Uses a lane's logits: for the prompt's log-probabilities, and for the next token if it is not chosen
+    /// yet.
+    fn take(&mut self, Rows { lane: index, first, logits }: Rows, token: Option<u32>) {
         let vocab = self.vocab();
         let lane = &self.lanes.lanes[index];
         if self.wants_prompt(lane) && first < lane.prompt {
@@ -132,7 +171,7 @@ impl Worker<'_> {
         }
         let last = &logits[logits.len() - vocab..];
         if self.lanes.lanes[index].written > 0 {
-            return self.next_token(index, last);
+            return self.next_token(index, last, token);
         }
         let Some(ask) = self.asks.get(&self.lanes.lanes[index].ask) else { return };
         let (choices, none) = (ask.request.choices, ask.request.max_tokens == 0);
@@ -148,7 +187,7 @@ impl Worker<'_> {
             if none {
                 self.end(index, Finish::Length);
             } else {
-                self.next_token(index, last);
+                self.next_token(index, last, None);
             }
         }
     }
@@ -192,11 +231,11 @@ impl Worker<'_> {
         self.lanes.push(fork, text, mask);
     }
 
-    /// Chooses a lane's next token and sends what it gives.
-    fn next_token(&mut self, index: usize, logits: &[f32]) {
+    /// Takes a lane's next token, chosen here unless it has been, and sends what it gives.
+    fn next_token(&mut self, index: usize, logits: &[f32], token: Option<u32>) {
         let lane = &mut self.lanes.lanes[index];
         let Some(ask) = self.asks.get(&lane.ask) else { return };
-        let token = lane.sampler.sample(logits, &lane.tokens);
+        let token = token.unwrap_or_else(|| lane.sampler.sample(logits, &lane.tokens));
         let now = Instant::now();
         let gap = lane.last.replace(now).map(|last| now - last);
         lane.written += 1;
