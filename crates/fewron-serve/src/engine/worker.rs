@@ -134,6 +134,7 @@ impl<'s> Worker<'s> {
             let Some(ask) = self.asks.remove(&id) else { continue };
             self.lanes.remove_all(id);
             let mut state = self.shared.lock();
+            state.book.memory(self.lanes.bytes(), self.prefix.bytes());
             if ask.events.is_closed() {
                 state.book.cancel(id);
             } else {
@@ -168,6 +169,7 @@ impl<'s> Worker<'s> {
     fn fail_all(&mut self, failure: &Failure) {
         self.lanes = Lanes::default();
         let mut state = self.shared.lock();
+        state.book.memory(0, self.prefix.bytes());
         for (id, ask) in self.asks.drain() {
             let _ = ask.events.send(Event::Failed(failure.clone()));
             state.book.fail(id, Some(failure));

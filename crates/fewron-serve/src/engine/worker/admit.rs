@@ -159,7 +159,9 @@ impl Worker<'_> {
         ask.open -= 1;
         if ask.open == 0 {
             self.asks.remove(&lane.ask);
-            self.shared.lock().book.finish(lane.ask, Instant::now());
+            let mut state = self.shared.lock();
+            state.book.memory(self.lanes.bytes(), self.prefix.bytes());
+            state.book.finish(lane.ask, Instant::now());
         }
     }
 }
