@@ -105,6 +105,11 @@ impl Session {
         &self.cache
     }
 
+    /// Exchanges the session's text for another one of this model, with keys and values of the same type.
+    pub fn exchange(&mut self, text: &mut KvCache) {
+        std::mem::swap(&mut self.cache, text);
+    }
+
     /// Appends tokens and returns logits: `[vocab]` for the last token, `[tokens, vocab]` for
     /// [`Logits::All`], empty for [`Logits::None`]. A token's result does not depend on how the
     /// text is cut into calls.
@@ -210,15 +215,13 @@ impl Session {
         .blocks(0, &mut x);
         let rows = rows_wanted(tokens, wanted);
         let hidden = model.config().hidden;
-        let mut kept = 0;
-        for &(row, _) in &rows {
+        for (kept, &(row, _)) in rows.iter().enumerate() {
             x.copy_within(row * hidden..(row + 1) * hidden, kept * hidden);
-            kept += 1;
         }
         match rows[..] {
             [] => {}
             [(_, wanted)] => self.push_logits(&model, &x[..hidden], wanted),
-            _ => self.push_logits(&model, &x[..kept * hidden], Logits::All),
+            _ => self.push_logits(&model, &x[..rows.len() * hidden], Logits::All),
         }
         self.x = x;
         Ok(&self.logits)

@@ -6,8 +6,8 @@ use fewron_model::sampler::{Sampler, SamplerConfig};
 use fewron_model::tokenizer::Tokenizer;
 use fewron_model::{KvType, Logits, MaskSource, Model, Pool, Session};
 use fewron_serve::engine::{
-    Answer, Engine, Event, Failure, Finish, Guard, Limits, Refused, Request, RequestState,
-    Settings, Variant,
+    Answer, ChosenToken, Engine, Event, Failure, Finish, Guard, Limits, Refused, Request,
+    RequestState, Settings, Variant,
 };
 use fewron_sparsity::{Calibration, Plan, Policy, PolicyKind, Scope, Selection};
 use std::path::Path;
@@ -37,6 +37,8 @@ impl Bench {
     }
 
     fn engine(&self, limits: Limits, guard: Guard) -> Engine {
+        // Of another model: what no plan file can be.
+        let broken = Plan { layers: Vec::new(), ..self.plan(PolicyKind::Magnitude, 0.5) };
         let variant = |name: &str, policy, ratio| Variant {
             name: name.to_owned(),
             plan: Some(Arc::new(self.plan(policy, ratio))),
@@ -49,6 +51,7 @@ impl Bench {
                 variant("prompt", PolicyKind::Prompt, 0.5),
                 variant("bad", PolicyKind::Magnitude, 0.98),
                 variant("all", PolicyKind::Magnitude, 0.0),
+                Variant { name: "broken".to_owned(), plan: Some(Arc::new(broken)), sparsity: 0.5 },
             ],
             split: Vec::new(),
             maker: Box::new(|_, _| Err("none".to_owned())),
@@ -176,7 +179,7 @@ fn mixture(engine: &Engine) -> Vec<Request> {
         let mut r = request(
             engine,
             variants[i as usize % 4],
-            prompt(3 + 17 * i as usize % 60, i),
+            prompt(3 + 17 * i as usize % 110, i),
             5 + 3 * i as usize,
         );
         if i % 3 == 1 {
@@ -256,6 +259,13 @@ fn a_known_beginning_is_not_read_again() {
     // All but the last token, which gives the logits.
     let again = run(&engine, second.clone());
     assert_eq!((again.reused, again.tokens), (69, heard.tokens));
+    // What a mask looks at is read for it.
+    let mut looking = second.clone();
+    looking.prompt.extend(prompt(50, 3));
+    looking.variant = engine.variant("tiny:prompt", None).unwrap();
+    let heard = run(&engine, looking.clone());
+    assert_eq!(heard.reused, 120 - 65);
+    assert_eq!(heard.tokens[0], bench.alone(&engine, &looking, 0));
     // What a mask wrote is no beginning for others.
     let mut sparse = request(&engine, "bad", prompt(40, 9), 30);
     let answer = run(&engine, sparse.clone()).tokens.remove(0);
@@ -290,6 +300,15 @@ fn log_probabilities_are_those_of_the_model() {
     }
     let answer: Vec<_> = (109..109 + heard.tokens[0].len()).map(|at| Some(logprob(at))).collect();
     assert_eq!(heard.logprobs, answer);
+    // A mask that looks at the prompt changes nothing of it.
+    let mut masked = asked.clone();
+    (masked.variant, masked.logprobs) = (engine.variant("tiny:prompt", None).unwrap(), None);
+    let heard = run(&engine, masked.clone());
+    assert_eq!(heard.tokens[0], bench.alone(&engine, &masked, 0));
+    let scored = |told: Vec<ChosenToken>| -> Vec<_> {
+        told.into_iter().map(|token| (token.id, token.logprob, token.top)).collect()
+    };
+    assert_eq!(scored(heard.prompt.unwrap()), scored(told));
     // The prompt alone.
     (asked.max_tokens, asked.logprobs) = (0, None);
     let heard = run(&engine, asked);
@@ -362,10 +381,10 @@ fn what_cannot_be_answered_is_refused() {
         change(&mut asked);
         engine.submit(asked).unwrap_err()
     };
-    assert!(matches!(refused(&|r| r.prompt.clear()), Refused::Invalid(_)));
-    assert!(matches!(refused(&|r| r.prompt[2] = u32::MAX), Refused::Invalid(_)));
-    assert!(matches!(refused(&|r| r.choices = 5), Refused::Invalid(_)));
-    assert!(matches!(refused(&|r| r.sampling.top_p = 0.0), Refused::Invalid(_)));
+    assert!(matches!(refused(&|r| r.prompt.clear()), Refused::Prompt(_)));
+    assert!(matches!(refused(&|r| r.prompt[2] = u32::MAX), Refused::Prompt(_)));
+    assert!(matches!(refused(&|r| r.choices = 5), Refused::Choices { most: 4, .. }));
+    assert!(matches!(refused(&|r| r.sampling.top_p = 0.0), Refused::Sampling(_)));
     let long = prompt(context + 1, 0);
     let too_long = refused(&|r| r.prompt = long.clone());
     assert_eq!(too_long, Refused::TooLong { prompt: context + 1, context });
@@ -484,4 +503,18 @@ fn the_active_share_is_told_by_layer() {
     assert!((plan.active - 0.5).abs() < 0.02, "{}", plan.active);
     assert_eq!((plan.requests, plan.answer_tokens), (1, 30));
     assert_eq!(status.variants[0].active, 1.0);
+}
+
+#[test]
+fn a_fault_fails_who_is_at_work_and_nobody_else() {
+    let bench = bench();
+    let engine = bench.default_engine();
+    let dense = request(&engine, "dense", prompt(20, 1), 10);
+    for _ in 0..3 {
+        let heard = run(&engine, request(&engine, "broken", prompt(5, 2), 10));
+        assert!(matches!(heard.failed, Some(Failure::Internal(_))), "{:?}", heard.failed);
+        assert_eq!(run(&engine, dense.clone()).tokens[0], bench.alone(&engine, &dense, 0));
+    }
+    let status = engine.status();
+    assert_eq!((status.totals.failed, status.load.running), (3, 0), "{:?}", status.totals);
 }

@@ -112,7 +112,7 @@ fn values_out_of_range() {
     let reply = bench.post(COMPLETIONS, completion("prompt", json!([])));
     reply.assert_error(400, Some("prompt"), "invalid_value");
     let reply = bench.post(COMPLETIONS, completion("prompt", json!([4_000_000])));
-    reply.assert_error(400, None, "invalid_value");
+    reply.assert_error(400, Some("prompt"), "invalid_value");
     let both = json!({ "model": "tiny:plan", "prompt": "Hi", "fewron": { "policy": "dense" } });
     bench.post(COMPLETIONS, both).assert_error(400, Some("fewron"), "invalid_value");
 }

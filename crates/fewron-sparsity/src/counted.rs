@@ -2,6 +2,7 @@
 
 use crate::plan::Plan;
 use crate::policy::{Policy, PolicyKind};
+use crate::prompt::first_looked_at;
 use fewron_model::{Choice, InputSite, Logits, MaskSource, Model, ModelError, Session};
 use std::ops::Deref;
 
@@ -95,6 +96,12 @@ impl<P: Deref<Target = Plan>> Counted<P> {
     /// Whether the policy looks at the whole prompt at once.
     pub fn reads_prompts(&self) -> bool {
         self.plan().policy == PolicyKind::Prompt
+    }
+
+    /// Where [`Self::read_prompt`] may begin to read a prompt of this length if what is before has run dense
+    /// already; `None` for policies that look at no prompt.
+    pub fn looks_from(&self, prompt: usize) -> Option<usize> {
+        self.reads_prompts().then(|| first_looked_at(prompt))
     }
 
     /// Takes what was counted since the last call.

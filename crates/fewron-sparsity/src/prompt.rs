@@ -13,6 +13,11 @@ const TRACED_TOKENS: usize = 64;
 /// Strength of the correction in the scores (½ in the paper, arXiv 2406.06562).
 const CORRECTION: f32 = 0.5;
 
+/// The first token of a prompt of this length that is looked at. Those before it may have run already.
+pub(crate) fn first_looked_at(prompt: usize) -> usize {
+    prompt.saturating_sub(1 + TRACED_TOKENS)
+}
+
 /// Runs a prompt dense up to its last token and scores the neurons of each layer: the total of corrected
 /// attribution over the tokens before the last, each with the token after it as label. A prompt of one
 /// token has no label: no layers.
@@ -20,11 +25,11 @@ const CORRECTION: f32 = 0.5;
 /// # Errors
 /// As [`Session::forward`].
 pub fn prompt_scores(session: &mut Session, prompt: &[u32]) -> Result<Vec<Vec<f32>>, ModelError> {
-    let labelled = prompt.len().saturating_sub(1).min(TRACED_TOKENS);
+    let start = first_looked_at(prompt.len());
+    let labelled = prompt.len().saturating_sub(1) - start;
     if labelled == 0 {
         return Ok(Vec::new());
     }
-    let start = prompt.len() - 1 - labelled;
     session.forward(&prompt[..start], None, None, Logits::None)?;
     let mut trace = Trace::new(session.model().config());
     let traced = &prompt[start..start + labelled];

@@ -16,7 +16,7 @@ use super::{ChatError, Message};
 
 const NAME: &str = "chat_template";
 /// Steps that one rendering may take; the longest real template needs a few hundred per message.
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 5_000_000;
 const RECURSION_LIMIT: usize = 100;
 /// Longest text that a template may write: far more than any context holds.
 const MOST_BYTES: usize = 64 << 20;

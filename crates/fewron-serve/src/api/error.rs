@@ -101,7 +101,9 @@ impl ApiError {
             Refused::TooLarge { .. } => {
                 Self::invalid(message).param("max_tokens").code("kv_budget_exceeded")
             }
-            Refused::Invalid(_) => Self::invalid(message).code("invalid_value"),
+            Refused::Prompt(_) => Self::parameter(prompt, message),
+            Refused::Choices { .. } => Self::parameter("n", message),
+            Refused::Sampling(_) => Self::invalid(message).code("invalid_value"),
         }
     }
 

@@ -7,6 +7,7 @@ use super::status::Status;
 use super::variant::{Variant, VariantError};
 use super::variants::Variants;
 use super::worker::{self, Job};
+use fewron_model::sampler::Sampler;
 use fewron_model::tokenizer::Tokenizer;
 use fewron_model::{Model, ModelError, Pool, Session};
 use fewron_sparsity::PolicyKind;
@@ -182,29 +183,22 @@ impl Engine {
 
     /// Refuses what could never be answered.
     fn check(&self, request: &Request) -> Result<(), Refused> {
-        let (shared, context) = (self.shared(), self.model().config().context);
-        let prompt = request.prompt.len();
-        if prompt == 0 || request.choices == 0 {
-            return Err(Refused::Invalid("a request has a prompt and at least one choice".into()));
+        let (shared, config) = (self.shared(), self.model().config());
+        let (limits, context, vocab) = (&shared.settings.limits, config.context, config.vocab);
+        let (prompt, choices) = (request.prompt.len(), request.choices);
+        if prompt == 0 {
+            return Err(Refused::Prompt("a prompt has at least one token".to_owned()));
         }
         if prompt > context || (prompt == context && request.max_tokens > 0) {
             return Err(Refused::TooLong { prompt, context });
         }
-        if let Some(&token) =
-            request.prompt.iter().find(|&&t| t as usize >= self.model().config().vocab)
-        {
-            let vocab = self.model().config().vocab;
-            return Err(Refused::Invalid(ModelError::Token { token, vocab }.to_string()));
+        if let Some(&token) = request.prompt.iter().find(|&&token| token as usize >= vocab) {
+            return Err(Refused::Prompt(ModelError::Token { token, vocab }.to_string()));
         }
-        let (limits, choices) = (&shared.settings.limits, request.choices);
-        if choices > limits.running {
-            let most = limits.running;
-            return Err(Refused::Invalid(format!(
-                "n is {choices}, but this server answers {most} at once"
-            )));
+        if choices == 0 || choices > limits.running {
+            return Err(Refused::Choices { choices, most: limits.running });
         }
-        fewron_model::sampler::Sampler::new(request.sampling.clone())
-            .map_err(|error| Refused::Invalid(error.to_string()))?;
+        Sampler::new(request.sampling.clone())?;
         let needed = worker::reserved(request, context) * shared.kv_token_bytes;
         if needed > limits.kv_bytes {
             return Err(Refused::TooLarge { needed, limit: limits.kv_bytes });

@@ -3,7 +3,7 @@
 use super::request::{ChosenToken, Event, Request};
 use super::variant::Variant;
 use super::writer::Writer;
-use fewron_model::sampler::{Sampler, SamplerConfig, SamplerError};
+use fewron_model::sampler::{Sampler, SamplerConfig};
 use fewron_model::{KvCache, MaskSource};
 use fewron_sparsity::{Counted, Plan};
 use std::sync::Arc;
@@ -22,6 +22,13 @@ pub(super) struct Ask {
     pub(super) deadline: Instant,
     /// Answers that have not ended.
     pub(super) open: usize,
+}
+
+impl Ask {
+    /// Whether the log-probabilities of its prompt are wanted.
+    pub(super) fn scores_prompt(&self) -> bool {
+        self.request.prompt_logprobs.is_some()
+    }
 }
 
 /// One answer of a request: its prompt and what has been written so far.
@@ -43,9 +50,28 @@ pub(super) struct Lane<'s> {
     pub(super) parked: bool,
     /// Log-probabilities of the prompt's tokens, as far as it is read.
     pub(super) prompt_tokens: Vec<ChosenToken>,
+    /// Where the mask begins to look at the prompt, until it has: the text is read up to there only.
+    pub(super) looks_from: Option<usize>,
 }
 
-impl Lane<'_> {
+impl<'s> Lane<'s> {
+    /// An answer with nothing written. `writer` makes its text.
+    pub(super) fn new(ask: u64, choice: usize, request: &Request, writer: Writer<'s>) -> Self {
+        Self {
+            ask,
+            choice,
+            tokens: request.prompt.clone(),
+            prompt: request.prompt.len(),
+            written: 0,
+            sampler: sampler(request, choice),
+            writer: Some(writer),
+            last: None,
+            parked: false,
+            prompt_tokens: Vec::new(),
+            looks_from: None,
+        }
+    }
+
     /// Whether a token is masked: those behind the prompt.
     fn masked(&self, index: usize) -> bool {
         index >= self.prompt
@@ -53,9 +79,10 @@ impl Lane<'_> {
 }
 
 /// The sampler of a request's answer.
-pub(super) fn sampler(request: &Request, choice: usize) -> Result<Sampler, SamplerError> {
+fn sampler(request: &Request, choice: usize) -> Sampler {
     let seed = request.sampling.seed.wrapping_add(choice as u64);
-    Sampler::new(SamplerConfig { seed, ..request.sampling.clone() })
+    let sampler = Sampler::new(SamplerConfig { seed, ..request.sampling.clone() });
+    sampler.expect("refused before it was taken on")
 }
 
 /// All answers at work, oldest first: what runs as one batch lies side by side.
@@ -89,6 +116,12 @@ impl<'s> Lanes<'s> {
         self.lanes[index].tokens.len() - self.texts[index].position()
     }
 
+    /// Tokens of a lane that can run now: a mask that is to look at the rest of the prompt stops it there.
+    fn ready(&self, index: usize) -> usize {
+        let (lane, position) = (&self.lanes[index], self.texts[index].position());
+        lane.looks_from.unwrap_or(lane.tokens.len()) - position
+    }
+
     /// Bytes of the keys and values of all lanes, were no pages shared.
     pub(super) fn bytes(&self) -> usize {
         let lanes = self.lanes.iter().zip(&self.texts).filter(|(lane, _)| !lane.parked);
@@ -98,14 +131,17 @@ impl<'s> Lanes<'s> {
     /// How many tokens of each lane run in the next batch: one of those that are written, and of those that
     /// are read as many, first come first served, as `chunk` leaves; `alone` where none is written.
     pub(super) fn shares(&self, chunk: usize, alone: usize) -> Vec<usize> {
-        let writes = |index: &usize| !self.lanes[*index].parked && self.pending(*index) == 1;
+        let writes = |index: &usize| {
+            let lane = &self.lanes[*index];
+            !lane.parked && lane.looks_from.is_none() && self.pending(*index) == 1
+        };
         let any = (0..self.lanes.len()).any(|index| writes(&index));
         let mut left = if any { chunk } else { alone };
         let share = |index: usize| match self.lanes[index].parked {
             true => 0,
             false if writes(&index) => 1,
             false => {
-                let share = self.pending(index).min(left);
+                let share = self.ready(index).min(left);
                 left -= share;
                 share
             }

@@ -1,7 +1,7 @@
 //! What a client asks of the engine, and what it gets.
 
 use super::variant::Variant;
-use fewron_model::sampler::SamplerConfig;
+use fewron_model::sampler::{SamplerConfig, SamplerError};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -120,7 +120,7 @@ pub enum Failure {
 }
 
 /// Why a request is not taken on.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq)]
 pub enum Refused {
     /// As many wait as may wait: ask again later.
     #[error("{waiting} requests are waiting already; try again in {} s", .retry_after.as_secs())]
@@ -155,7 +155,18 @@ pub enum Refused {
         /// Bytes there are.
         limit: usize,
     },
-    /// A setting is out of range.
+    /// The prompt is empty or has tokens that the model does not know.
     #[error("{0}")]
-    Invalid(String),
+    Prompt(String),
+    /// No answer is wanted, or more to one prompt than run at once.
+    #[error("n is {choices}, but this server gives 1 to {most} answers to a prompt")]
+    Choices {
+        /// Those wanted.
+        choices: usize,
+        /// Most that there can be.
+        most: usize,
+    },
+    /// Tokens cannot be chosen so.
+    #[error(transparent)]
+    Sampling(#[from] SamplerError),
 }

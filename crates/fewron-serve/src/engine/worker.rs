@@ -3,13 +3,14 @@
 mod admit;
 mod step;
 
+use super::book::Book;
 use super::handle::Shared;
 use super::lanes::{Ask, Lanes};
 use super::monitor::Monitor;
 use super::prefix::PrefixCache;
 use super::request::{Event, Failure, Request};
 use super::variant::Variant;
-use fewron_model::Session;
+use fewron_model::{ModelError, Session};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -37,7 +38,9 @@ pub(super) fn reserved(request: &Request, context: usize) -> usize {
 /// Works until the engine is stopped.
 pub(super) fn run(shared: &Shared, session: Session) {
     let mut worker = Worker::new(shared, session);
-    while worker.turn() {}
+    while !shared.lock().stop {
+        worker.guarded(Worker::turn);
+    }
     worker.fail_all(&Failure::ShuttingDown);
     let mut state = shared.lock();
     for job in state.queue.drain(..).collect::<Vec<_>>() {
@@ -55,6 +58,8 @@ struct Worker<'s> {
     lanes: Lanes<'s>,
     prefix: PrefixCache,
     monitor: Monitor,
+    /// Those of the last batch.
+    logits: Vec<f32>,
 }
 
 impl<'s> Worker<'s> {
@@ -66,31 +71,30 @@ impl<'s> Worker<'s> {
             lanes: Lanes::default(),
             prefix: PrefixCache::default(),
             monitor: Monitor::default(),
+            logits: Vec::new(),
         }
     }
 
-    /// Takes on what fits and runs one batch, or something of the monitor's, or rests; false when the engine
-    /// is to stop.
-    fn turn(&mut self) -> bool {
-        if self.shared.lock().stop {
-            return false;
-        }
+    /// Takes on what fits and runs one batch, or something of the monitor's, or rests.
+    fn turn(&mut self) -> Result<(), ModelError> {
         self.drop_vanished();
         self.admit();
         let busy = !self.lanes.lanes.is_empty();
         if busy {
-            self.guarded(Self::step);
+            self.look()?;
+            self.step()?;
         }
         if self.monitor.is_due(busy) {
-            self.guarded(Self::watch);
-        } else if !busy {
+            return self.monitor.score(self.shared, &mut self.session, busy);
+        }
+        if !busy {
             self.rest();
         }
-        true
+        Ok(())
     }
 
     /// Does some work; where it fails or panics, all requests at work fail, and the engine goes on.
-    fn guarded(&mut self, work: fn(&mut Self) -> Result<(), fewron_model::ModelError>) {
+    fn guarded(&mut self, work: fn(&mut Self) -> Result<(), ModelError>) {
         let problem = match catch_unwind(AssertUnwindSafe(|| work(self))) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
@@ -105,11 +109,6 @@ impl<'s> Worker<'s> {
         let (model, pool) = (self.shared.model.clone(), self.shared.pool.clone());
         self.session = Session::with_kv_type(model, pool, kind);
         self.fail_all(&Failure::Internal(problem));
-    }
-
-    fn watch(&mut self) -> Result<(), fewron_model::ModelError> {
-        let busy = !self.lanes.lanes.is_empty();
-        self.monitor.score(self.shared, &mut self.session, busy)
     }
 
     /// Waits for requests.
@@ -135,13 +134,7 @@ impl<'s> Worker<'s> {
             self.lanes.remove_all(id);
             let mut state = self.shared.lock();
             state.book.memory(self.lanes.bytes(), self.prefix.bytes());
-            if ask.events.is_closed() {
-                state.book.cancel(id);
-            } else {
-                let failure = Failure::TimedOut(self.limit(&ask.request));
-                state.book.fail(id, Some(&failure));
-                let _ = ask.events.send(Event::Failed(failure));
-            }
+            let_go(&mut state.book, id, &ask.events, self.limit(&ask.request));
         }
         let mut state = self.shared.lock();
         let (stay, leave): (Vec<Job>, Vec<Job>) = state
@@ -150,13 +143,7 @@ impl<'s> Worker<'s> {
             .partition(|job| !job.events.is_closed() && now < job.came + self.limit(&job.request));
         state.queue.extend(stay);
         for job in leave {
-            if job.events.is_closed() {
-                state.book.cancel(job.id);
-            } else {
-                let failure = Failure::TimedOut(self.limit(&job.request));
-                state.book.fail(job.id, Some(&failure));
-                let _ = job.events.send(Event::Failed(failure));
-            }
+            let_go(&mut state.book, job.id, &job.events, self.limit(&job.request));
         }
     }
 
@@ -175,4 +162,14 @@ impl<'s> Worker<'s> {
             state.book.fail(id, Some(failure));
         }
     }
+}
+
+/// Ends a request whose client is gone, or else one that took longer than its limit.
+fn let_go(book: &mut Book, id: u64, events: &UnboundedSender<Event>, limit: Duration) {
+    if events.is_closed() {
+        return book.cancel(id);
+    }
+    let failure = Failure::TimedOut(limit);
+    book.fail(id, Some(&failure));
+    let _ = events.send(Event::Failed(failure));
 }

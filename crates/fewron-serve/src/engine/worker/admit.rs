@@ -1,8 +1,7 @@
 //! From the queue into the batch, as far as places and memory reach.
 
-use super::super::lanes::{Ask, Lane, Mask, sampler};
+use super::super::lanes::{Ask, Lane, Lanes, Mask};
 use super::super::prefix::common;
-use super::super::request::{Event, Failure};
 use super::super::writer::Writer;
 use super::{Job, Worker};
 use fewron_model::{KvCache, Logits, ModelError};
@@ -19,14 +18,7 @@ impl Worker<'_> {
     /// Takes requests from the queue, first come first served, and shares out the memory.
     pub(super) fn admit(&mut self) {
         while let Some(job) = self.next_job() {
-            let id = job.id;
-            if let Err(error) = self.start(job) {
-                let failure = Failure::Internal(error.to_string());
-                if let Some(ask) = self.asks.remove(&id) {
-                    let _ = ask.events.send(Event::Failed(failure.clone()));
-                }
-                self.shared.lock().book.fail(id, Some(&failure));
-            }
+            self.start(job);
         }
         self.share_memory();
     }
@@ -43,39 +35,22 @@ impl Worker<'_> {
         (places == 0 || (fits && free)).then(|| state.queue.pop_front())?
     }
 
-    fn start(&mut self, job: Job) -> Result<(), ModelError> {
+    fn start(&mut self, job: Job) {
         let Job { id, request, variant, events, came } = job;
-        let plan = variant.plan.clone();
-        let mut mask = plan.map(|plan| Mask::new(plan, &self.shared.model));
-        let mut reused = 0;
-        let text = match mask.as_mut().filter(|mask| mask.reads_prompts()) {
-            Some(mask) => self.read_whole(mask, &request.prompt)?,
-            None if request.prompt_logprobs.is_some() => self.empty(),
-            None => {
-                let known = self.known(&request.prompt);
-                reused = known.position();
-                known
-            }
-        };
-        self.shared.lock().book.start(id, reused);
-        let Ok(sampler) = sampler(&request, 0) else { return Ok(()) };
-        let lane = Lane {
-            ask: id,
-            choice: 0,
-            tokens: request.prompt.clone(),
-            prompt: request.prompt.len(),
-            written: 0,
-            sampler,
-            writer: Some(Writer::new(&self.shared.tokenizer, &request.stop)),
-            last: None,
-            parked: false,
-            prompt_tokens: Vec::new(),
-        };
         let deadline = came + self.limit(&request);
-        let open = request.choices;
+        let plan = variant.plan.clone();
+        let writer = Writer::new(&self.shared.tokenizer, &request.stop);
+        let mut lane = Lane::new(id, 0, &request, writer);
+        let (open, scored) = (request.choices, request.prompt_logprobs.is_some());
         self.asks.insert(id, Ask { request, variant, events, deadline, open });
+        let mask = plan.map(|plan| Mask::new(plan, &self.shared.model));
+        lane.looks_from = mask.as_ref().and_then(|mask| mask.looks_from(lane.prompt));
+        let text = match scored {
+            true => self.empty(),
+            false => self.known(&lane.tokens, lane.looks_from.unwrap_or(lane.prompt - 1)),
+        };
+        self.shared.lock().book.start(id, text.position());
         self.lanes.push(lane, text, mask);
-        Ok(())
     }
 
     fn empty(&mut self) -> KvCache {
@@ -83,20 +58,32 @@ impl Worker<'_> {
         self.session.cache().clone()
     }
 
-    /// Lets a mask look at a whole prompt; the text of all its tokens but the last one.
-    fn read_whole(&mut self, mask: &mut Mask, prompt: &[u32]) -> Result<KvCache, ModelError> {
-        self.session.truncate(0);
-        mask.read_prompt(&mut self.session, prompt, Logits::None)?;
-        self.session.truncate(prompt.len() - 1);
-        let text = self.session.cache().clone();
-        self.session.truncate(0);
-        Ok(text)
+    /// Lets one mask look at its prompt, if all before what it looks at is read.
+    pub(super) fn look(&mut self) -> Result<(), ModelError> {
+        let waits = |(lane, text): (&Lane, &KvCache)| {
+            !lane.parked && lane.looks_from == Some(text.position())
+        };
+        let Lanes { lanes, texts, masks } = &mut self.lanes;
+        let Some(index) = lanes.iter().zip(&*texts).position(waits) else { return Ok(()) };
+        let (lane, text) = (&mut lanes[index], &mut texts[index]);
+        let (Some(from), Some(mask)) = (lane.looks_from.take(), &mut masks[index]) else {
+            return Ok(());
+        };
+        self.session.exchange(text);
+        let read =
+            mask.read_prompt(&mut self.session, &lane.tokens[from..lane.prompt], Logits::None);
+        let read = read.map(drop);
+        self.session.exchange(text);
+        // Logits of a prompt come with its batches: it is read once more where they are wanted.
+        let scored = self.asks.get(&lane.ask).is_some_and(Ask::scores_prompt);
+        text.truncate(if scored { from } else { lane.prompt - 1 });
+        self.shared.lock().book.prefilled(text.position() - from, Instant::now());
+        read
     }
 
-    /// The longest beginning of a prompt, but for its last token, that has been read dense: for an earlier
+    /// The longest beginning of a prompt, at most so many tokens, that has been read dense: for an earlier
     /// request or one at work.
-    fn known(&mut self, prompt: &[u32]) -> KvCache {
-        let most = prompt.len() - 1;
+    fn known(&mut self, prompt: &[u32], most: usize) -> KvCache {
         let kept = self.prefix.find(prompt, most);
         let mut best = (kept.as_ref().map_or(0, KvCache::position), None);
         for (index, lane) in self.lanes.lanes.iter().enumerate() {

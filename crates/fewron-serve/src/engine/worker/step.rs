@@ -1,6 +1,6 @@
 //! One batch: a token of every answer, some of the prompts, and what comes of their logits.
 
-use super::super::lanes::{Joined, Lane, sampler};
+use super::super::lanes::{Ask, Joined, Lane, Lanes};
 use super::super::logprobs::{chosen, plain};
 use super::super::request::{ChosenToken, Event, Finish, Piece};
 use super::super::writer::Writer;
@@ -15,13 +15,13 @@ const ALONE: usize = 128;
 /// Memory for the logits of prompts.
 const LOGITS_BYTES: usize = 64 << 20;
 
-/// Rows of logits of a lane, copied out of the session.
-struct Rows {
+/// Rows of logits of a lane.
+struct Rows<'l> {
     lane: usize,
     /// Position of the token of the first row.
     first: usize,
     /// `[rows, vocab]`.
-    logits: Vec<f32>,
+    logits: &'l [f32],
 }
 
 /// The choice of a lane's next token.
@@ -36,18 +36,24 @@ impl Worker<'_> {
     pub(super) fn step(&mut self) -> Result<(), ModelError> {
         let shares = self.shares();
         let starts: Vec<usize> = self.lanes.texts.iter().map(KvCache::position).collect();
-        let read = self.run(&shares, &starts)?;
+        let wanted: Vec<Logits> =
+            (0..shares.len()).map(|index| self.wanted(index, shares[index])).collect();
+        // Not in the worker while it is read, so that the worker can change.
+        let mut logits = std::mem::take(&mut self.logits);
+        self.run(&shares, &starts, &wanted, &mut logits)?;
         self.count(&shares, &starts);
+        let read = self.rows(&shares, &starts, &wanted, &logits);
         let tokens = self.choose(&read);
         // From the last lane to the first, so that those that end do not move the others.
         for (rows, token) in read.into_iter().zip(tokens).rev() {
             self.take(rows, token);
         }
+        self.logits = logits;
         Ok(())
     }
 
     /// The next tokens of the answers that go on, all at once; none for what has just been read.
-    fn choose(&mut self, read: &[Rows]) -> Vec<Option<u32>> {
+    fn choose(&mut self, read: &[Rows<'_>]) -> Vec<Option<u32>> {
         let vocab = self.vocab();
         let (mut draws, mut slots) = (Vec::new(), Vec::new());
         let mut read_lanes = read.iter().enumerate().peekable();
@@ -92,25 +98,42 @@ impl Worker<'_> {
 
     /// Whether the log-probabilities of a lane's prompt are wanted.
     fn wants_prompt(&self, lane: &Lane) -> bool {
-        self.asks.get(&lane.ask).is_some_and(|ask| ask.request.prompt_logprobs.is_some())
+        self.asks.get(&lane.ask).is_some_and(Ask::scores_prompt)
     }
 
-    /// Runs the batch; the rows of logits of those lanes that have any.
-    fn run(&mut self, shares: &[usize], starts: &[usize]) -> Result<Vec<Rows>, ModelError> {
-        let wanted: Vec<Logits> =
-            (0..shares.len()).map(|index| self.wanted(index, shares[index])).collect();
+    /// Runs the batch.
+    fn run(
+        &mut self,
+        shares: &[usize],
+        starts: &[usize],
+        wanted: &[Logits],
+        logits: &mut Vec<f32>,
+    ) -> Result<(), ModelError> {
         let owners = self.lanes.owners(shares);
-        let lanes = &mut self.lanes;
-        let of = |((lane, &start), &share): ((&Lane, &usize), &usize)| -> Vec<u32> {
-            lane.tokens[start..start + share].to_vec()
-        };
-        let tokens: Vec<Vec<u32>> = lanes.lanes.iter().zip(starts).zip(shares).map(of).collect();
-        let tokens: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
-        let mut joined = owners.map(|owners| Joined { masks: &mut lanes.masks, owners });
+        let Lanes { lanes, texts, masks } = &mut self.lanes;
+        let tokens = lanes.iter().zip(starts).zip(shares);
+        let tokens: Vec<&[u32]> =
+            tokens.map(|((lane, &start), &share)| &lane.tokens[start..start + share]).collect();
+        let mut joined = owners.map(|owners| Joined { masks, owners });
         let masks = joined.as_mut().map(|joined| joined as &mut dyn MaskSource);
-        let mut logits =
-            self.session.forward_each(&mut lanes.texts, &tokens, |i| wanted[i], masks)?;
-        let vocab = self.shared.model.config().vocab;
+        logits.clear();
+        logits.extend_from_slice(self.session.forward_each(
+            texts,
+            &tokens,
+            |i| wanted[i],
+            masks,
+        )?);
+        Ok(())
+    }
+
+    /// Whose the rows of the batch's logits are.
+    fn rows<'l>(
+        &self,
+        shares: &[usize],
+        starts: &[usize],
+        wanted: &[Logits],
+        mut logits: &'l [f32],
+    ) -> Vec<Rows<'l>> {
         let mut rows = Vec::new();
         for (lane, &wanted) in wanted.iter().enumerate() {
             let (count, first) = match wanted {
@@ -118,11 +141,11 @@ impl Worker<'_> {
                 Logits::All => (shares[lane], starts[lane]),
                 _ => (1, starts[lane] + shares[lane] - 1),
             };
-            let (own, rest) = logits.split_at(count * vocab);
-            rows.push(Rows { lane, first, logits: own.to_vec() });
+            let (own, rest) = logits.split_at(count * self.vocab());
+            rows.push(Rows { lane, first, logits: own });
             logits = rest;
         }
-        Ok(rows)
+        rows
     }
 
     /// Which logits of a lane's share are wanted.
@@ -160,11 +183,11 @@ impl Worker<'_> {
 
     /// Uses a lane's logits: for the prompt's log-probabilities, and for the next token if it is not chosen
     /// yet.
-    fn take(&mut self, Rows { lane: index, first, logits }: Rows, token: Option<u32>) {
+    fn take(&mut self, Rows { lane: index, first, logits }: Rows<'_>, token: Option<u32>) {
         let vocab = self.vocab();
         let lane = &self.lanes.lanes[index];
         if self.wants_prompt(lane) && first < lane.prompt {
-            self.score_prompt(index, first, &logits);
+            self.score_prompt(index, first, logits);
         }
         if self.lanes.pending(index) > 0 {
             return;
@@ -213,20 +236,8 @@ impl Worker<'_> {
     fn fork(&mut self, index: usize, choice: usize) {
         let lane = &self.lanes.lanes[index];
         let Some(ask) = self.asks.get(&lane.ask) else { return };
-        let Ok(sampler) = sampler(&ask.request, choice) else { return };
-        let writer = Some(Writer::new(&self.shared.tokenizer, &ask.request.stop));
-        let fork = Lane {
-            ask: lane.ask,
-            choice,
-            tokens: lane.tokens.clone(),
-            prompt: lane.prompt,
-            written: 0,
-            sampler,
-            writer,
-            last: None,
-            parked: false,
-            prompt_tokens: Vec::new(),
-        };
+        let writer = Writer::new(&self.shared.tokenizer, &ask.request.stop);
+        let fork = Lane::new(lane.ask, choice, &ask.request, writer);
         let (text, mask) = (self.lanes.texts[index].clone(), self.lanes.masks[index].clone());
         self.lanes.push(fork, text, mask);
     }
