@@ -1,8 +1,10 @@
 """The server with OpenAI's client for Python."""
 
 import asyncio
+import json
 import unittest
 
+import httpx2
 import openai
 
 from server import NAME, Server
@@ -93,6 +95,19 @@ class OpenAi(unittest.TestCase):
         stream = create(prompt="Once upon a time", stream=True, **settings)
         streamed = "".join(chunk.choices[0].text for chunk in stream)
         self.assertEqual(streamed, many.choices[0].text)
+
+    def test_lines_of_a_stream_end_where_all_clients_think(self):
+        # httpx2 splits lines as `str.splitlines` does.
+        odd = "one\x0btwo\x0cthree\x1cfour\x85five\u2028six\u2029seven"
+        body = {"model": NAME, "prompt": odd, "max_tokens": 2, "echo": True, "stream": True}
+        headers = {"Authorization": "Bearer secret"}
+        text = ""
+        with httpx2.stream("POST", f"{self.base_url}/completions", json=body, headers=headers) as reply:
+            lines = [line for line in reply.iter_lines() if line]
+        self.assertEqual(lines.pop(), "data: [DONE]")
+        for line in lines:
+            text += json.loads(line.removeprefix("data: "))["choices"][0]["text"]
+        self.assertTrue(text.startswith(odd), repr(text))
 
     def test_errors_are_the_client_s_own(self):
         with self.assertRaises(openai.NotFoundError) as caught:

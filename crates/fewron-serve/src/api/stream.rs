@@ -43,8 +43,18 @@ impl Events {
         }
     }
 
-    fn push_text(&mut self, text: &str) {
-        self.0.push_back(format!("data: {text}\n\n").into());
+    /// Adds an event with JSON. Clients that split lines as Python's `str.splitlines` does (httpx is one) end
+    /// them at more characters than the form does; the others of those JSON escapes by itself.
+    fn push_text(&mut self, json: &str) {
+        let mut event = format!("data: {json}\n\n");
+        for (end, escaped) in
+            [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")]
+        {
+            if event.contains(end) {
+                event = event.replace(end, escaped);
+            }
+        }
+        self.0.push_back(event.into());
     }
 }
 
