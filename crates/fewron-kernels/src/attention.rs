@@ -5,6 +5,7 @@ use crate::isa::{Arch, Isa, multiversion};
 use crate::memory::prefetch_line;
 use crate::vector::{self, softmax_body};
 use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use std::sync::Arc;
 
 /// Positions of a page: one in each lane.
@@ -115,10 +116,15 @@ impl KvPage {
             let value = (head * 2 + 1) * side + slot * padded;
             match &mut self.elements {
                 Elements::Half(to) => {
-                    for (i, (&k, &v)) in keys.iter().zip(values).enumerate() {
-                        to[key + i * PAGE] = f16::from_f32(k).to_bits();
-                        to[value + i] = f16::from_f32(v).to_bits();
+                    let mut half = [f16::ZERO; 64];
+                    for (part, keys) in keys.chunks(half.len()).enumerate() {
+                        half[..keys.len()].convert_from_f32_slice(keys);
+                        let to = to[key + part * half.len() * PAGE..].iter_mut().step_by(PAGE);
+                        to.zip(&half[..keys.len()]).for_each(|(to, half)| *to = half.to_bits());
                     }
+                    to[value..value + dim]
+                        .reinterpret_cast_mut::<f16>()
+                        .convert_from_f32_slice(values);
                 }
                 Elements::Single(to) => {
                     for (i, (&k, &v)) in keys.iter().zip(values).enumerate() {

@@ -8,11 +8,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Polls before a waiting worker parks: about 100 µs where a pause takes 140 cycles, longer than the
-/// gap between two kernels of a token.
-const SPINS: usize = 2_000;
+/// How long a waiting thread polls before it parks: longer than the gap between two kernels of a token.
+const PATIENCE: Duration = Duration::from_micros(100);
+
+/// Polls between two looks at the clock.
+const POLLS: usize = 64;
 
 /// How long the caller sleeps at a time for a worker that has not come to the end of its part. An idle
 /// processor is what lets the system move the worker to it.
@@ -132,16 +134,12 @@ impl Pool {
             worker.unpark();
         }
         let own = catch_unwind(AssertUnwindSafe(|| call(0)));
-        let mut inside = shared.state.fetch_and(!OPEN, Ordering::AcqRel) & !OPEN;
-        let mut spins = 0;
-        while inside > 0 {
-            spins += 1;
-            if spins < SPINS {
-                std::hint::spin_loop();
-            } else {
+        shared.state.fetch_and(!OPEN, Ordering::AcqRel);
+        let inside = || shared.state.load(Ordering::Acquire) > 0;
+        if !poll(|| !inside()) {
+            while inside() {
                 thread::park_timeout(NAP);
             }
-            inside = shared.state.load(Ordering::Acquire);
         }
         let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         if let Err(panic) = own {
@@ -225,18 +223,13 @@ impl Drop for Pool {
 fn work(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
-        let mut spins = 0;
-        let mut epoch = shared.epoch.load(Ordering::Acquire);
-        while epoch == seen {
-            spins += 1;
-            if spins < SPINS {
-                std::hint::spin_loop();
-            } else {
+        let called = || shared.epoch.load(Ordering::Acquire) != seen;
+        if !poll(called) {
+            while !called() {
                 thread::park();
             }
-            epoch = shared.epoch.load(Ordering::Acquire);
         }
-        seen = epoch;
+        seen = shared.epoch.load(Ordering::Acquire);
         if shared.stop.load(Ordering::Relaxed) {
             return;
         }
@@ -251,6 +244,20 @@ fn work(shared: &Shared, index: usize) {
         }
         shared.state.fetch_sub(WORKER, Ordering::Release);
     }
+}
+
+/// Polls for a while; whether it came true.
+fn poll(what: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        for _ in 0..POLLS {
+            if what() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+    }
+    false
 }
 
 /// Joins the job if it is still open.

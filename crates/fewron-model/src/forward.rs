@@ -352,11 +352,13 @@ impl Pass<'_> {
         // Queries that see the same keys and values share the reading of their pages: those of the
         // tokens of one text, and of the heads of a group.
         let ChosenHeads { jobs, order, pieces, out, .. } = chosen;
-        order.clear();
-        order.extend_from_slice(jobs);
         let pages =
             |job: &usize| (kv_head(config, job % config.heads), texts.owner(job / config.heads));
-        order.sort_unstable_by_key(|job| (pages(job), *job));
+        order.clear();
+        for kv_head in 0..config.kv_heads {
+            // The tokens of a text lie together.
+            order.extend(jobs.iter().filter(|job| pages(job).0 == kv_head));
+        }
         // Pieces for all threads.
         let most = (order.len() / self.pool.threads()).clamp(1, QUERIES_OF_A_PIECE);
         pieces.clear();

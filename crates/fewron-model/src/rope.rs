@@ -62,16 +62,25 @@ impl Rope {
         }
         let rows = self.table.len() / self.half;
         let width = x.len() / rows;
+        let turn = |x: &mut f32, y: &mut f32, &(cos, sin): &(f32, f32)| {
+            let sin = sin * direction;
+            (*x, *y) = (*x * cos - *y * sin, *x * sin + *y * cos);
+        };
         for (row, table) in x.chunks_exact_mut(width).zip(self.table.chunks_exact(self.half)) {
             for head in row.chunks_exact_mut(self.head_dim) {
-                for (i, &(cos, sin)) in table.iter().enumerate() {
-                    let (a, b) = match self.pairs {
-                        RopePairs::Neighbours => (2 * i, 2 * i + 1),
-                        RopePairs::Halves => (i, i + self.half),
-                    };
-                    let (x, y, sin) = (head[a], head[b], sin * direction);
-                    head[a] = x * cos - y * sin;
-                    head[b] = x * sin + y * cos;
+                match self.pairs {
+                    RopePairs::Neighbours => {
+                        let (pairs, _) = head.as_chunks_mut();
+                        for ([x, y], angle) in pairs.iter_mut().zip(table) {
+                            turn(x, y, angle);
+                        }
+                    }
+                    RopePairs::Halves => {
+                        let (first, second) = head.split_at_mut(self.half);
+                        for ((x, y), angle) in first.iter_mut().zip(second).zip(table) {
+                            turn(x, y, angle);
+                        }
+                    }
                 }
             }
         }

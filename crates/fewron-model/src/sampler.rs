@@ -13,9 +13,13 @@
 //! the temperature first. With temperature 0 the choice is greedy: after the penalty, the highest
 //! logit, and the lowest id among equals. NaN counts as minus infinity everywhere.
 
+use fewron_kernels::{Isa, max, softmax};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use thiserror::Error;
+
+/// Candidates that top-p and min-p look at first.
+const LIKELIEST: usize = 64;
 
 /// What to sample with; the default is greedy without a penalty.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,8 +70,11 @@ pub struct SamplerError {
 #[derive(Clone, Debug)]
 pub struct Sampler {
     config: SamplerConfig,
+    isa: Isa,
     rng: ChaCha8Rng,
     candidates: Vec<Candidate>,
+    /// Probabilities of the candidates.
+    weights: Vec<f32>,
 }
 
 /// A token still in the running.
@@ -103,7 +110,8 @@ impl Sampler {
             penalty,
         )?;
         let rng = ChaCha8Rng::seed_from_u64(config.seed);
-        Ok(Sampler { config, rng, candidates: Vec::new() })
+        let isa = Isa::detect();
+        Ok(Sampler { config, isa, rng, candidates: Vec::new(), weights: Vec::new() })
     }
 
     /// How far under the highest logit a token may lie and still matter to the choice: 0 for greedy;
@@ -120,6 +128,13 @@ impl Sampler {
     ///
     /// Returns 0 for empty logits.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> u32 {
+        if (self.config.temperature, self.config.repetition_penalty) == (0.0, 1.0) {
+            return self.largest(logits);
+        }
+        let c = &self.config;
+        if (c.top_k, c.top_p, c.min_p, c.repetition_penalty) == (0, 1.0, 0.0, 1.0) {
+            return self.draw_from(logits);
+        }
         self.load(logits);
         self.penalize(history);
         if self.config.temperature == 0.0 {
@@ -130,8 +145,14 @@ impl Sampler {
         self.draw()
     }
 
+    /// As [`argmax`].
+    fn largest(&self, logits: &[f32]) -> u32 {
+        let largest = max(self.isa, logits);
+        let first = logits.iter().zip(0..).find(|(logit, _)| **logit == largest);
+        first.filter(|_| largest > f32::NEG_INFINITY).map_or(0, |(_, id)| id)
+    }
+
     fn load(&mut self, logits: &[f32]) {
-        let number = |x: f32| if x.is_nan() { f32::NEG_INFINITY } else { x };
         self.candidates.clear();
         self.candidates
             .extend(logits.iter().zip(0u32..).map(|(&x, id)| Candidate { id, logit: number(x) }));
@@ -161,40 +182,87 @@ impl Sampler {
         }
     }
 
-    /// Top-p, then min-p.
+    /// Top-p, then min-p: looks at the likeliest few first, and at more while that does not decide.
     fn keep_probable(&mut self) {
         let (top_p, min_p) = (self.config.top_p, self.config.min_p);
         if top_p >= 1.0 && min_p <= 0.0 {
             return;
         }
-        self.candidates.sort_unstable_by(by_rank);
-        let weights = weights(&self.candidates, 1.0);
-        let total: f64 = weights.iter().sum();
-        let mut mass = 0.0;
-        let reached = weights.iter().position(|w| {
-            mass += w;
-            mass >= f64::from(top_p) * total
-        });
-        let nucleus = reached.filter(|_| top_p < 1.0).map_or(weights.len(), |at| at + 1);
-        // The highest weight is 1 by construction.
-        let probable = weights.partition_point(|&w| w >= f64::from(min_p));
-        self.candidates.truncate(nucleus.min(probable).max(1));
+        self.weigh(1.0);
+        let wanted =
+            if top_p < 1.0 { f64::from(top_p) * sum(&self.weights) } else { f64::INFINITY };
+        let highest = self.weights.iter().copied().fold(0.0, f32::max);
+        let probable = |weight: f32| weight >= min_p * highest;
+        let all = self.candidates.len();
+        let mut few = LIKELIEST;
+        loop {
+            if few < all {
+                self.candidates.select_nth_unstable_by(few - 1, by_rank);
+            }
+            self.candidates[..few.min(all)].sort_unstable_by(by_rank);
+            self.weigh(1.0);
+            let likeliest = &self.weights[..few.min(all)];
+            let mut mass = 0.0;
+            let reached = likeliest.iter().position(|&weight| {
+                mass += f64::from(weight);
+                mass >= wanted
+            });
+            let nucleus = reached.map(|last| last + 1);
+            let dropped = likeliest.iter().position(|&weight| !probable(weight));
+            let kept = nucleus.into_iter().chain(dropped).min();
+            if kept.is_some() || few >= all {
+                self.candidates.truncate(kept.unwrap_or(all).max(1));
+                return;
+            }
+            few *= 8;
+        }
+    }
+
+    /// The softmax of the candidates at a temperature.
+    fn weigh(&mut self, temperature: f32) {
+        self.weights.clear();
+        self.weights.extend(self.candidates.iter().map(|c| c.logit / temperature));
+        softmax(self.isa, &mut self.weights);
     }
 
     fn draw(&mut self) -> u32 {
-        let weights = weights(&self.candidates, self.config.temperature);
-        let total: f64 = weights.iter().sum();
+        self.weigh(self.config.temperature);
+        self.pick().map_or_else(|| highest(&self.candidates), |at| self.candidates[at].id)
+    }
+
+    /// A draw from all tokens, for which nobody needs to be in the running.
+    fn draw_from(&mut self, logits: &[f32]) -> u32 {
+        let temperature = self.config.temperature;
+        self.weights.clear();
+        self.weights.extend(logits.iter().map(|&logit| number(logit) / temperature));
+        softmax(self.isa, &mut self.weights);
+        self.pick().map_or_else(|| self.largest(logits), |at| at as u32)
+    }
+
+    /// One of the weights, as often as it is large. None where they are no numbers, beside infinite logits,
+    /// or by rounding.
+    fn pick(&mut self) -> Option<usize> {
         // 53 random bits make a number in [0, 1).
         let unit = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let mut left = unit * total;
-        for (candidate, weight) in self.candidates.iter().zip(&weights) {
-            left -= weight;
-            if left < 0.0 {
-                return candidate.id;
-            }
-        }
-        highest(&self.candidates)
+        let mut left = unit * sum(&self.weights);
+        self.weights.iter().position(|&weight| {
+            left -= f64::from(weight);
+            left < 0.0
+        })
     }
+}
+
+fn number(logit: f32) -> f32 {
+    if logit.is_nan() { f32::NEG_INFINITY } else { logit }
+}
+
+/// The sum, in several parts so that they go side by side.
+fn sum(weights: &[f32]) -> f64 {
+    let mut parts = [0.0; 16];
+    for chunk in weights.chunks(parts.len()) {
+        parts.iter_mut().zip(chunk).for_each(|(part, &weight)| *part += f64::from(weight));
+    }
+    parts.iter().sum()
 }
 
 /// The token with the highest logit, the lowest id among equals; 0 for empty logits. NaN counts as
@@ -224,18 +292,6 @@ fn highest(candidates: &[Candidate]) -> u32 {
         }
     }
     best.map_or(0, |c| c.id)
-}
-
-/// Softmax numerators at a temperature, the highest 1.
-fn weights(candidates: &[Candidate], temperature: f32) -> Vec<f64> {
-    let max = candidates.iter().map(|c| c.logit).fold(f32::NEG_INFINITY, f32::max);
-    let weight = |logit: f32| {
-        if logit == max {
-            return 1.0;
-        }
-        ((f64::from(logit) - f64::from(max)) / f64::from(temperature)).exp()
-    };
-    candidates.iter().map(|c| weight(c.logit)).collect()
 }
 
 #[cfg(test)]

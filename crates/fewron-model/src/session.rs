@@ -110,6 +110,11 @@ impl Session {
         std::mem::swap(&mut self.cache, text);
     }
 
+    /// Exchanges the logits of the last call for another buffer, so that they can be kept without a copy.
+    pub fn exchange_logits(&mut self, buffer: &mut Vec<f32>) {
+        std::mem::swap(&mut self.logits, buffer);
+    }
+
     /// Appends tokens and returns logits: `[vocab]` for the last token, `[tokens, vocab]` for
     /// [`Logits::All`], empty for [`Logits::None`]. A token's result does not depend on how the
     /// text is cut into calls.

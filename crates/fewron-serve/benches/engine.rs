@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p fewron-serve
 //! FEWRON_ISA=avx2 cargo bench -p fewron-serve -- 1 8
+//! cargo bench -p fewron-serve -- dense 8
 //! ```
 
 #![allow(clippy::print_stdout)]
@@ -36,7 +37,7 @@ fn engine(threads: usize) -> Option<Engine> {
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf).ok()?);
     let model = Arc::new(Model::from_gguf(gguf).ok()?);
     let (config, none) = (model.config(), Calibration::default());
-    let half = Plan::uniform(config, PolicyKind::Prompt, Scope::Mlp, Selection::Layer, 0.5, &none);
+    let half = Plan::uniform(config, PolicyKind::Gate, Scope::Mlp, Selection::Layer, 0.5, &none);
     let variant =
         Variant { name: "plan".to_owned(), plan: Some(Arc::new(half.ok()?)), sparsity: 0.5 };
     let settings = Settings {
@@ -91,7 +92,10 @@ fn main() {
         return;
     };
     println!("isa {}, 2 threads, {TOKENS} tokens a stream", engine.model().isa().name());
-    for variant in ["dense", "plan"] {
+    let named = |variant: &&str| std::env::args().any(|argument| argument == *variant);
+    let all = ["dense", "plan"];
+    let any = all.iter().any(named);
+    for variant in all.iter().filter(|variant| !any || named(variant)) {
         let mut one = None;
         for &count in &streams {
             let best = (0..ROUNDS).map(|_| together(&engine, variant, count)).fold(0.0, f64::max);

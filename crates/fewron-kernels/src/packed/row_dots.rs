@@ -351,9 +351,8 @@ impl Rest {
                 let (from, to) = (&self.q_rows[j * LANES..], &mut self.q[j * LANES..]);
                 A::transpose(from.as_ptr().cast(), to.as_mut_ptr().cast(), 64);
             }
-            let (d, m) = (self.d.0.as_mut_ptr().cast(), self.m.0.as_mut_ptr().cast());
-            A::transpose(self.d_rows.0.as_ptr().cast(), d, 64);
-            A::transpose(self.m_rows.0.as_ptr().cast(), m, 64);
+            transpose_few::<A>(&self.d_rows, blocks, &mut self.d);
+            transpose_few::<A>(&self.m_rows, blocks, &mut self.m);
         }
     }
 
@@ -379,6 +378,20 @@ impl Rest {
                 let offset = A::floats(self.m.0[block].as_ptr());
                 A::store(A::fma(offset, A::splat(*x.sums.add(block)), sum), to.as_mut_ptr());
             }
+        }
+    }
+}
+
+/// The first `lanes` lanes of sixteen rows as rows.
+#[inline(always)]
+unsafe fn transpose_few<A: Arch>(from: &LaneSums, lanes: usize, to: &mut LaneSums) {
+    if lanes > 4 {
+        // SAFETY: sixteen rows of sixteen each; the caller is compiled for `A`.
+        return unsafe { A::transpose(from.0.as_ptr().cast(), to.0.as_mut_ptr().cast(), 64) };
+    }
+    for (lane, to) in to.0.iter_mut().enumerate().take(lanes) {
+        for (to, from) in to.iter_mut().zip(&from.0) {
+            *to = from[lane];
         }
     }
 }
