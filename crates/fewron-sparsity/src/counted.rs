@@ -2,7 +2,6 @@
 
 use crate::plan::Plan;
 use crate::policy::{Policy, PolicyKind};
-use crate::prompt::first_looked_at;
 use fewron_model::{Choice, InputSite, Logits, MaskSource, Model, ModelError, Session};
 use std::ops::Deref;
 
@@ -98,10 +97,17 @@ impl<P: Deref<Target = Plan>> Counted<P> {
         self.plan().policy == PolicyKind::Prompt
     }
 
-    /// Where [`Self::read_prompt`] may begin to read a prompt of this length if what is before has run dense
-    /// already; `None` for policies that look at no prompt.
+    /// See [`Policy::looks_from`].
     pub fn looks_from(&self, prompt: usize) -> Option<usize> {
-        self.reads_prompts().then(|| first_looked_at(prompt))
+        self.policy.looks_from(prompt)
+    }
+
+    /// See [`Policy::look`].
+    ///
+    /// # Errors
+    /// As [`Session::forward`].
+    pub fn look(&mut self, session: &mut Session, rest: &[u32]) -> Result<usize, ModelError> {
+        self.policy.look(session, rest)
     }
 
     /// Takes what was counted since the last call.

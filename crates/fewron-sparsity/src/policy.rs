@@ -1,7 +1,7 @@
 //! Mask sources: replay of chosen masks, run-time policies, and a recorder of what was kept.
 
 use crate::plan::{Cut, Heads, InputCut, LayerPlan, Plan};
-use crate::prompt::prompt_scores;
+use crate::prompt::{first_looked_at, look, prompt_scores};
 use crate::selection::{Kept, top_k};
 use fewron_model::{
     Choice, InputSite, Logits, LowRank, MaskSource, ModelConfig, ModelError, PerMatrix, Session,
@@ -121,6 +121,8 @@ pub struct Policy<P> {
     /// The neurons of each layer that run whatever the token: of the policies that keep one set. Empty
     /// before there is one.
     fixed: Vec<Vec<u32>>,
+    /// Scores of the prompt as far as it has been looked at, by layer.
+    looked: Vec<Vec<f32>>,
     /// Whether any layer leaves out channels.
     thins: bool,
     scores: Vec<f32>,
@@ -139,7 +141,7 @@ impl<P: Deref<Target = Plan>> Policy<P> {
             _ => Vec::new(),
         };
         let thins = plan.layers.iter().flat_map(|layer| &layer.inputs).any(InputCut::is_some);
-        Self { plan, fixed, thins, scores: Vec::new() }
+        Self { plan, fixed, looked: Vec::new(), thins, scores: Vec::new() }
     }
 
     /// The plan.
@@ -176,6 +178,30 @@ impl<P: Deref<Target = Plan>> Policy<P> {
             return session.forward(&tokens[tokens.len().max(1) - 1..], None, None, wanted);
         }
         session.forward(tokens, None, None, wanted)
+    }
+
+    /// Where policy `prompt` begins to look at a prompt of this length; what is before may have run dense
+    /// already. `None` for policies that look at no prompt.
+    pub fn looks_from(&self, prompt: usize) -> Option<usize> {
+        (self.plan.policy == PolicyKind::Prompt).then(|| first_looked_at(prompt))
+    }
+
+    /// The same as [`Self::read_prompt`] in short steps: runs some of the `rest` of a prompt, from
+    /// [`Self::looks_from`] on, and returns how many tokens. With all but the last token run, the neurons are
+    /// chosen.
+    ///
+    /// # Errors
+    /// As [`Session::forward`].
+    pub fn look(&mut self, session: &mut Session, rest: &[u32]) -> Result<usize, ModelError> {
+        let mut count = 0;
+        if rest.len() > 1 {
+            count = look(session, rest, &mut self.looked)?;
+        }
+        if count + 1 >= rest.len() {
+            let scores = std::mem::take(&mut self.looked);
+            self.keep_for_prompt(&scores);
+        }
+        Ok(count)
     }
 }
 

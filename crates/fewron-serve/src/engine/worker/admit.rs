@@ -4,7 +4,7 @@ use super::super::lanes::{Ask, Lane, Lanes, Mask};
 use super::super::prefix::common;
 use super::super::writer::Writer;
 use super::{Job, Worker};
-use fewron_model::{KvCache, Logits, ModelError};
+use fewron_model::{KvCache, ModelError};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -58,7 +58,7 @@ impl Worker<'_> {
         self.session.cache().clone()
     }
 
-    /// Lets one mask look at its prompt, if all before what it looks at is read.
+    /// Lets one mask look at some of its prompt, if all before that is read.
     pub(super) fn look(&mut self) -> Result<(), ModelError> {
         let waits = |(lane, text): (&Lane, &KvCache)| {
             !lane.parked && lane.looks_from == Some(text.position())
@@ -66,19 +66,19 @@ impl Worker<'_> {
         let Lanes { lanes, texts, masks } = &mut self.lanes;
         let Some(index) = lanes.iter().zip(&*texts).position(waits) else { return Ok(()) };
         let (lane, text) = (&mut lanes[index], &mut texts[index]);
-        let (Some(from), Some(mask)) = (lane.looks_from.take(), &mut masks[index]) else {
-            return Ok(());
-        };
+        let Some(mask) = &mut masks[index] else { return Ok(()) };
+        let from = text.position();
         self.session.exchange(text);
-        let read =
-            mask.read_prompt(&mut self.session, &lane.tokens[from..lane.prompt], Logits::None);
-        let read = read.map(drop);
+        let looked = mask.look(&mut self.session, &lane.tokens[from..lane.prompt]);
         self.session.exchange(text);
+        let end = from + looked?;
+        lane.looks_from = (end + 1 < lane.prompt).then_some(end);
+        self.shared.lock().book.prefilled(end - from, Instant::now());
         // Logits of a prompt come with its batches: it is read once more where they are wanted.
-        let scored = self.asks.get(&lane.ask).is_some_and(Ask::scores_prompt);
-        text.truncate(if scored { from } else { lane.prompt - 1 });
-        self.shared.lock().book.prefilled(text.position() - from, Instant::now());
-        read
+        if lane.looks_from.is_none() && self.asks.get(&lane.ask).is_some_and(Ask::scores_prompt) {
+            text.truncate(mask.looks_from(lane.prompt).unwrap_or(end));
+        }
+        Ok(())
     }
 
     /// The longest beginning of a prompt, at most so many tokens, that has been read dense: for an earlier
