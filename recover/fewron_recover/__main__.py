@@ -1,0 +1,7 @@
+"""`python -m fewron_recover`."""
+
+import sys
+
+from fewron_recover.cli import main
+
+sys.exit(main())

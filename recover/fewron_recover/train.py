@@ -1,0 +1,353 @@
+"""Self-distillation under the mask: KL(dense‖sparse), teacher and student in one process."""
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewron_recover import VERSION, checkpoint
+from fewron_recover.budget import Budget, first_budget, share_off
+from fewron_recover.choice import pack, unpack
+from fewron_recover.data import TrainingText
+from fewron_recover.errors import RecoverError
+from fewron_recover.evaluate import Batch, Variant, measure
+from fewron_recover.generate import cast
+from fewron_recover.loss import hidden_loss, kl_loss
+from fewron_recover.model import Block, block, dense_weights, forward
+from fewron_recover.plan import Plan, write_whole
+from fewron_recover.recovered import fit, recovered_plan
+from fewron_recover.schedule import Training, step_sizes
+from fewron_recover.student import Student, count_codes
+
+FOLLOW_RATE = 0.05
+"""How fast limits follow the scores of a step."""
+FIRST_PASSES = 4
+"""Batches from which a plan's own shares are counted."""
+SETTLE_RATES = (1.0, 1.0)
+"""Passes before the first step, which bring the limits from the plan's shares to those of the first step."""
+CHOICE_RATES = (0.3,) * 8
+"""Passes after the choice of edits, which changes most weights at once."""
+LAST_RATES = (0.5, 0.25) + (0.1,) * 14
+"""Passes after the last step, which make up for the limits' lag."""
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[list[int]]:
+    """A list that is no longer empty after SIGTERM or Ctrl-C."""
+    signals: list[int] = []
+    old = {
+        number: signal.signal(number, lambda got, _: signals.append(got)) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield signals
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+class Trainer:
+    """A run: the student, its optimiser, its budget and its place in the text."""
+
+    def __init__(self, student: Student, text: TrainingText, training: Training, folder: Path) -> None:
+        """Begins a run in a folder, which gets its checkpoint and log."""
+        self.student, self.text, self.training, self.folder = student, text, training, folder
+        self.device = student.device
+        self.began = time.monotonic()
+        gpu = self.device.type == "cuda"
+        self.dtype = torch.bfloat16 if gpu else torch.float32
+        self.run: Block = block
+        if training.compile:
+            # Teacher and student, with windows and without: each is a graph.
+            torch._dynamo.config.recompile_limit = 32
+            self.run = torch.compile(block, fullgraph=True)
+        self.teacher = cast(dense_weights(student.model), self.dtype)
+        self.config = student.model.config
+        self.optimiser = torch.optim.AdamW(step_sizes(student), lr=training.lr, weight_decay=0.0, fused=gpu)
+        self.step, self.best, self.bad_evals = 0, math.inf, 0
+        self.before: dict[str, float] = {}
+        self.sparsity = float(student.plan.record["sparsity"])
+        self.budget = self._first_budget()
+        self._settle(SETTLE_RATES)
+        self.log_file = folder / "log.jsonl"
+        if student.latents and not (0 < training.edit_from <= 1 and 0 < student.trained.max_edits <= 1):
+            raise RecoverError("--edit-from and --max-edits are shares, above 0 and at most 1")
+
+    # Passes
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    @torch.no_grad()
+    def _first_budget(self) -> Budget:
+        masks = self.student.masks
+        zero = torch.zeros(len(masks), 2, device=self.device)
+        for index, mask in enumerate(masks):
+            for stage, limit in enumerate((mask.above, mask.down_above)):
+                if limit is not None:
+                    zero[index, stage] = limit
+        watched = Budget(torch.zeros_like(zero), zero, self.config.intermediate)
+        exact = [
+            b.with_cut(m.best, b.above, b.down_above) for m, b in zip(masks, watched.masks(masks, 1.0), strict=True)
+        ]
+        weights, passes = self.student.weights(), []
+        for index in range(FIRST_PASSES):
+            batch = self.text.batch(index * self.training.batch, self.training.batch, self.device)
+            with self._autocast():
+                passes.append(forward(self.config, weights, batch.tokens, exact, batch.masked).cuts)
+        if all(cut is None for cut in passes[0]):
+            return watched
+        return first_budget(masks, passes, self.sparsity, self.config.intermediate)
+
+    @torch.no_grad()
+    def _settle(self, rates: tuple[float, ...]) -> None:
+        """Lets the limits follow some passes."""
+        weights, place = self.student.weights(), self.step * self.training.accumulate * self.training.batch
+        for index, rate in enumerate(rates):
+            batch = self.text.batch(place + index * self.training.batch, self.training.batch, self.device)
+            masks = self.budget.masks(self.student.layer_masks(), self.training.progress(self.step, self.sparsity))
+            with self._autocast():
+                found = forward(self.config, weights, batch.tokens, masks, batch.masked)
+            self.budget.follow(found.cuts, rate)
+
+    def _loss(self, batch: Batch, progress: float) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+        """The loss to minimise, its KL, and where the pass would have cut."""
+        masks = self.budget.masks(self.student.layer_masks(), progress)
+        streams = self.training.hidden > 0
+        with self._autocast():
+            with torch.no_grad():
+                target = forward(self.config, self.teacher, batch.tokens, run=self.run, residuals=streams)
+            found = forward(
+                self.config,
+                self.student.weights(),
+                batch.tokens,
+                masks,
+                batch.masked,
+                self.run,
+                residuals=streams,
+            )
+        weight = batch.masked.float()
+        kl = kl_loss(found.states, target.states, weight, self.teacher.head, self.teacher.outer.get("head.bias"))
+        loss = kl
+        if streams:
+            loss = kl + self.training.hidden * hidden_loss(found.residuals, target.residuals, weight)
+        return loss, kl.detach(), found.cuts
+
+    def _train_step(self) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+        training = self.training
+        progress = training.progress(self.step, self.sparsity)
+        for group in self.optimiser.param_groups:
+            group["lr"] = training.lr * group["scale"] * training.learning_rate(self.step)
+        total = torch.zeros((), device=self.device)
+        cuts: list[Tensor | None] = []
+        for part in range(training.accumulate):
+            place = (self.step * training.accumulate + part) * training.batch
+            batch = self.text.batch(place, training.batch, self.device)
+            loss, kl, cuts = self._loss(batch, progress)
+            (loss / training.accumulate).backward()  # type: ignore[no-untyped-call]
+            total += kl / training.accumulate
+            self.budget.follow(cuts, FOLLOW_RATE)
+        self.student.hold_dropped()
+        norm = torch.nn.utils.clip_grad_norm_(self.student.params.values(), training.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        return total, norm, cuts
+
+    def held_out(self) -> dict[str, dict[str, float]]:
+        """The held-out rows under the mask at its full sparsity, and dense."""
+        masks = self.final_masks()
+        with torch.no_grad():
+            weights = self.student.weights()
+        variants = {"recovered": Variant(weights, masks), "recovered_dense": Variant(weights)}
+        batches = self.text.held_out_batches(self.training.eval_rows, self.training.batch, self.device)
+        return measure(self.student.model, self.teacher, variants, batches, self.dtype)
+
+    def final_masks(self) -> list[Any]:
+        """The masks as the plan will have them, with the present limits."""
+        with torch.no_grad():
+            found = self.budget.masks(self.student.layer_masks(), self.training.progress(self.step, self.sparsity))
+        return [type(mask)(**(vars(mask) | {"shares": None, "temperature": None})) for mask in found]
+
+    def _choose(self) -> None:
+        """Keeps the best edits, as many as there may be, and lets the others go with their moments."""
+        student = self.student
+        count = max(1, round(student.trained.max_edits * count_codes(student.model)))
+        student.choose(count)
+        for name, keep in student.kept.items():
+            for moment in self.optimiser.state[student.params[name]].values():
+                if moment.shape == keep.shape:
+                    moment.mul_(keep)
+        self.best, self.bad_evals = math.inf, 0
+        self.log({"step": self.step, "edits_kept": count})
+
+    @property
+    def _choice_due(self) -> bool:
+        return bool(self.student.latents) and not self.student.kept
+
+    # The loop
+
+    def train(self) -> str:
+        """Trains until the steps, the time or the patience are over, or a signal comes; returns which."""
+        training, saved = self.training, time.monotonic()
+        first, since, place = self.step, time.monotonic(), self.step
+        if not self.before:
+            self.before = self._before()
+            self.log({"step": self.step, "held_out": self.before})
+        with asked_to_stop() as signals:
+            while self.step < training.steps:
+                if self._choice_due and self.step >= training.choice_step:
+                    self._choose()
+                    self.student.bound()
+                    self._settle(CHOICE_RATES)
+                kl, norm, cuts = self._train_step()
+                last = self.step == training.steps
+                if self.step % 10 == 0 or last or self.step - first <= 3:
+                    wall_s = time.monotonic() - since
+                    tok_s = (self.step - place) * self._step_tokens / wall_s
+                    left_s = (training.steps - self.step) * self._step_tokens / tok_s
+                    since, place = time.monotonic(), self.step
+                    self.log(
+                        {
+                            "step": self.step,
+                            "tokens": self.step * self._step_tokens,
+                            "kl": round(float(kl), 5),
+                            "grad_norm": round(float(norm), 4),
+                            "sparsity": round(share_off(cuts), 4),
+                            "tok_s": round(tok_s),
+                            "left_s": round(left_s),
+                        }
+                    )
+                    if not math.isfinite(float(kl)):
+                        return "the loss is no finite number"
+                if (self.step % training.eval_every == 0 or last) and self._evaluated_enough():
+                    return "the held-out KL no longer falls"
+                if signals:
+                    self.save()
+                    return "a signal came"
+                if time.monotonic() - self.began > training.max_seconds and not last:
+                    self.save()
+                    return "the time is over"
+                if time.monotonic() - saved > training.checkpoint_seconds:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+        return "done"
+
+    @property
+    def _step_tokens(self) -> int:
+        return self.training.accumulate * self.training.batch * self.text.length
+
+    def _before(self) -> dict[str, float]:
+        """Held-out quality of the plan as it was."""
+        batches = self.text.held_out_batches(self.training.eval_rows, self.training.batch, self.device)
+        with torch.no_grad():
+            weights = self.student.weights()
+        variants = {"before": Variant(weights, self.student.masks)}
+        return measure(self.student.model, self.teacher, variants, batches, self.dtype)["before"]
+
+    def _evaluated_enough(self) -> bool:
+        """Measures on held-out rows; whether the KL has not fallen for too many times at full sparsity."""
+        found = self.held_out()
+        self.log({"step": self.step, "held_out": found["recovered"], "held_out_dense": found["recovered_dense"]})
+        if self._choice_due or self.training.progress(self.step, self.sparsity) < 1:
+            return False
+        kl = found["recovered"]["kl"]
+        self.bad_evals = 0 if kl < self.best else self.bad_evals + 1
+        self.best = min(self.best, kl)
+        return 0 < self.training.patience <= self.bad_evals
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Prints a line and adds it to the log."""
+        words = (f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in entry.items())
+        print("  ".join(words), flush=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    # State
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        trained = asdict(self.student.trained) | {"groups": list(self.student.trained.groups)}
+        identity = {
+            "model": self.student.model.sha256,
+            "data": self.text.sha256,
+            "plan": self.student.plan.sha256,
+        }
+        return self.training.kept | trained | identity | {"sparsity": self.sparsity}
+
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        state = {
+            "settings": self._settings,
+            "step": self.step,
+            "params": {name: value.detach() for name, value in self.student.params.items()},
+            "optimiser": self.optimiser.state_dict(),
+            "kept": pack(self.student.kept),
+            "budget": {"shares": self.budget.shares, "limits": self.budget.limits},
+            "best": self.best,
+            "bad_evals": self.bad_evals,
+            "before": self.before,
+            "rng": torch.get_rng_state(),
+        }
+        checkpoint.save(self.folder / "checkpoint.pt", state)
+
+    def resume(self) -> None:
+        """Goes on from the checkpoint."""
+        state = checkpoint.load(self.folder / "checkpoint.pt", self._settings, self.device)
+        for name, value in self.student.params.items():
+            value.data.copy_(state["params"][name])
+        shapes = {name: tuple(value.shape) for name, value in self.student.params.items()}
+        self.student.kept = unpack(state["kept"], shapes, self.device)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.best, self.bad_evals = state["step"], state["best"], state["bad_evals"]
+        self.before = state["before"]
+        self.budget = Budget(state["budget"]["shares"], state["budget"]["limits"], self.config.intermediate)
+        torch.set_rng_state(state["rng"].cpu())
+
+    def result(self) -> Plan:
+        """The recovered plan, with its record."""
+        student, training = self.student, self.training
+        if self._choice_due:
+            self._choose()
+        edits = fit(student, training.max_bytes)
+        self._settle(LAST_RATES)
+        student.masks = [
+            mask.with_cut(cut.best, cut.above, cut.down_above)
+            for mask, cut in zip(student.masks, self.final_masks(), strict=True)
+        ]
+        found = self.held_out()
+        plan = recovered_plan(student)
+        after = found["recovered"]
+        plan.record["recovery"] = {
+            "version": VERSION,
+            "data_sha256": self.text.sha256,
+            "tokens": self.step * self._step_tokens,
+            "steps": self.step,
+            "seed": training.seed,
+            "lr": training.lr,
+            "train": list(student.trained.groups),
+            "held_out": {"before": self.before, "after": after, "after_dense": found["recovered_dense"]},
+        }
+        if student.latents:
+            plan.record["recovery"]["edits"] = {"count": edits, "codes": count_codes(student.model)}
+        if plan.record.get("held_out"):
+            names = {"tokens": "tokens", "perplexity": "perplexity", "kl": "kl", "agreement": "agreement"}
+            new = {name: after[key] for name, key in names.items()}
+            new["dense_perplexity"] = found["dense"]["perplexity"]
+            plan.record["held_out"] = plan.record["held_out"] | new
+        return plan
+
+    def write(self, out: Path) -> Plan:
+        """Writes the plan."""
+        plan = self.result()
+        write_whole(out, plan.to_bytes())
+        return plan
