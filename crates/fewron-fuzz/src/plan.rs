@@ -4,6 +4,7 @@ use crate::source;
 use fewron_model::gguf::Gguf;
 use fewron_model::{Logits, Model, Pool, Session};
 use fewron_sparsity::Policy;
+use fewron_sparsity::plan::changes::read_changes;
 use fewron_sparsity::plan::file::{from_bytes, read_frequency, read_record};
 use std::sync::{Arc, LazyLock};
 
@@ -15,6 +16,7 @@ static MODEL: LazyLock<Arc<Model>> = LazyLock::new(|| {
 /// A plan, whatever model it says it is for, on a tiny one.
 pub(crate) fn plan(bytes: &[u8]) {
     let _ = read_frequency(bytes);
+    let _ = read_changes(bytes);
     let Ok(record) = read_record(bytes) else { return };
     let (model, pool) = (&*MODEL, Arc::new(Pool::new(1)));
     let read = from_bytes(bytes, &record.model, model.config(), model.isa(), &pool);

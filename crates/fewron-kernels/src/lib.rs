@@ -13,6 +13,7 @@
 
 mod activations;
 mod attention;
+mod codes;
 mod dtype;
 mod encode;
 mod format;

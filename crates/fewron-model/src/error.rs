@@ -17,6 +17,14 @@ pub enum ModelError {
         /// What is in the way.
         problem: String,
     },
+    /// A change to weights that cannot be made.
+    #[error("tensor {tensor} cannot be changed: {problem}")]
+    Change {
+        /// The tensor.
+        tensor: String,
+        /// What is in the way.
+        problem: String,
+    },
     /// A budget that does not even hold what must stay in memory.
     #[error(
         "the weights cannot run in {budget} bytes: the scales of the down projections stay in memory \

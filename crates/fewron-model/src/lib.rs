@@ -33,7 +33,7 @@ pub use fewron_kernels::{KvType, Pool};
 pub use kv_cache::KvCache;
 pub use low_rank::{LowRank, LowRankScratch};
 pub use mask::{Choice, InputSite, MaskSource};
-pub use model::{BytesPerToken, LoadOptions, Model, PerMatrix, Residency};
+pub use model::{BytesPerToken, Changes, Edit, LoadOptions, Model, PerMatrix, Residency};
 pub use probe::{Probe, Site};
 pub use session::{Logits, Resume, Session};
 pub use source::Source;

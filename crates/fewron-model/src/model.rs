@@ -1,5 +1,6 @@
 //! A loaded model: configuration and weights, immutable and shared.
 
+mod changes;
 mod loader;
 mod residency;
 mod weight;
@@ -11,6 +12,7 @@ use crate::mask::InputSite;
 use crate::norm::Norm;
 use crate::rope::{Rope, RopeKind};
 use crate::source::Source;
+pub use changes::{Changes, Edit};
 use fewron_kernels::{Isa, Memory, NeuronMajor, Packed, Pool};
 use loader::Loader;
 use residency::Plan;
@@ -82,6 +84,8 @@ pub struct LoadOptions {
     pub by_input: bool,
     /// How much memory the weights may take; `None` keeps all of them there.
     pub residency: Option<Residency>,
+    /// What is changed in the weights on their way into memory.
+    pub changes: Changes,
     /// Instruction set of the kernels; `None` takes the best that the processor has, or the one that
     /// `FEWRON_ISA` names.
     pub isa: Option<Isa>,
@@ -194,6 +198,8 @@ impl Model {
             isa,
             pool: &pool,
             recipe: options.recipe,
+            changes: &options.changes,
+            changed: HashSet::new(),
             by_input: options.by_input,
             tied: !config.untied_head,
             memory: Memory::default(),
@@ -240,6 +246,7 @@ impl Model {
             layers.push(loader.layer(index, rope, &config)?);
             progress(index + 2, parts);
         }
+        options.changes.check_all(&loader.changed)?;
         if let Some(tensor) = source.unused(&loader.used) {
             return Err(ModelError::UnknownTensor { tensor });
         }

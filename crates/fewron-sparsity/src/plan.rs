@@ -1,5 +1,6 @@
 //! What a policy needs at run time, layer by layer.
 
+pub mod changes;
 pub mod file;
 mod maps;
 pub mod record;

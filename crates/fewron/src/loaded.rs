@@ -14,9 +14,10 @@ use fewron_model::chat::{ChatTemplate, Message};
 use fewron_model::gguf::{Gguf, Recipe};
 use fewron_model::hf::HfDirectory;
 use fewron_model::tokenizer::{Tokenizer, TokenizerError};
-use fewron_model::{LoadOptions, Model, ModelError, Pool, Residency, Session, Source};
+use fewron_model::{Changes, LoadOptions, Model, ModelError, Pool, Residency, Session, Source};
 
 use fewron_sparsity::PolicyKind;
+use fewron_sparsity::plan::changes::{NO_CHANGES, read_changes};
 use fewron_sparsity::plan::file::{read_frequency, read_record};
 
 use crate::cli::{KvType, ModelArgs};
@@ -37,6 +38,8 @@ pub(crate) struct Loaded {
     pub(crate) chat_problem: Option<String>,
     /// The type that float weights were given while loading.
     quantized: Option<DType>,
+    /// Which changes a plan has made to the weights: see [`read_changes`].
+    changes: u64,
     template_note: Once,
 }
 
@@ -58,7 +61,7 @@ impl Loaded {
     /// One line that names the file, what is wrong with it and a way out. A chat template that
     /// cannot be used is an error only where it is needed.
     pub(crate) fn open(model_arg: &str) -> Result<Self> {
-        Self::open_with(store::resolve(model_arg)?, None, LoadOptions::default())
+        Self::open_with(store::resolve(model_arg)?, None, LoadOptions::default(), NO_CHANGES)
     }
 
     /// As [`Self::open`], with what the arguments say about float weights.
@@ -78,13 +81,15 @@ impl Loaded {
         let file = store::resolve(&args.name)?;
         let wishes: Vec<Wishes> = plans.iter().map(|path| Wishes::of(path, &file)).collect();
         let by_input = !wishes.is_empty() && wishes.iter().all(|wishes| wishes.by_input);
+        let (changes, id) = changes(plans, &wishes)?;
         let heat = wishes.into_iter().next().map(|wishes| wishes.heat).unwrap_or_default();
         let budget = args.resident_budget_bytes();
         let residency = budget.map(|bytes| residency(bytes, heat)).transpose()?;
         Self::open_with(
             file,
             args.quantize,
-            LoadOptions { residency, by_input, ..LoadOptions::default() },
+            LoadOptions { residency, by_input, changes, ..LoadOptions::default() },
+            id,
         )
     }
 
@@ -92,6 +97,7 @@ impl Loaded {
         mut file: ModelFile,
         quantize: Option<DType>,
         options: LoadOptions,
+        changes: u64,
     ) -> Result<Self> {
         let source = if file.path.is_dir() {
             let directory = HfDirectory::open(&file.path);
@@ -133,7 +139,16 @@ impl Loaded {
         );
         let (model, tokenizer) = (Arc::new(model), Arc::new(tokenizer));
         let template_note = Once::new();
-        Ok(Self { file, model, tokenizer, chat, chat_problem, quantized: quantize, template_note })
+        Ok(Self {
+            file,
+            model,
+            tokenizer,
+            chat,
+            chat_problem,
+            quantized: quantize,
+            changes,
+            template_note,
+        })
     }
 
     /// The tokens of a question, ready for an answer: through the chat template, or as they are
@@ -201,6 +216,20 @@ impl Loaded {
         self.quantized
     }
 
+    /// Refuses a plan that changes the weights in another way than they were while loading.
+    ///
+    /// # Errors
+    /// When it does.
+    pub(crate) fn check_changes(&self, plan: &[u8]) -> Result<()> {
+        let (_, id) = read_changes(plan)?;
+        ensure!(
+            id == self.changes,
+            "it changes the model's weights, or others do: this command takes such plans one at a time, and \
+             not beside others"
+        );
+        Ok(())
+    }
+
     /// SHA-256 of the file, lower-case hex.
     ///
     /// # Errors
@@ -221,6 +250,7 @@ fn residency(budget_bytes: usize, heat: Vec<Vec<f32>>) -> Result<Residency> {
 struct Wishes {
     by_input: bool,
     heat: Vec<Vec<f32>>,
+    changes: Option<(Changes, u64)>,
 }
 
 impl Wishes {
@@ -231,8 +261,30 @@ impl Wishes {
         let Ok(bytes) = std::fs::read(path) else { return Self::default() };
         let policy = read_record(&bytes).map(|record| record.policy);
         let by_input = matches!(policy, Ok(PolicyKind::Input));
-        Self { by_input, heat: read_frequency(&bytes) }
+        Self { by_input, heat: read_frequency(&bytes), changes: read_changes(&bytes).ok() }
     }
+}
+
+/// The changes that all of the plans make to the weights.
+fn changes(plans: &[&Path], wishes: &[Wishes]) -> Result<(Changes, u64)> {
+    let mut all = plans.iter().zip(wishes).filter_map(|(p, w)| Some((p, w.changes.as_ref()?)));
+    let Some((first, (changes, id))) = all.next() else {
+        return Ok((Changes::default(), NO_CHANGES));
+    };
+    if let Some((other, _)) = all.find(|(_, (_, other))| other != id) {
+        bail!(
+            "{} and {} change the model's weights in different ways; run them one at a time",
+            first.display(),
+            other.display()
+        );
+    }
+    if !changes.is_empty() {
+        let plan = first.display();
+        ui::note(&format!(
+            "{plan} changes the model's weights: here dense is that model, unmasked"
+        ));
+    }
+    Ok((changes.clone(), *id))
 }
 
 /// Where the plan of a model lies by itself: `MODEL.fewron`.

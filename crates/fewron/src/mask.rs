@@ -49,6 +49,7 @@ impl Masking {
         let (config, isa) = (loaded.model.config(), loaded.model.isa());
         let (plan, record) = from_bytes(&bytes, &plan_model(loaded)?, config, isa, pool)
             .map_err(|error| bad_plan(&path, &error))?;
+        loaded.check_changes(&bytes).with_context(|| path.display().to_string())?;
         let label = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Ok(Self { label, plan, record: Some(record), model: Arc::clone(&loaded.model) })
     }

@@ -3,9 +3,11 @@
 #[allow(dead_code, unreachable_pub)]
 mod support;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 use support::fewron;
 
@@ -56,6 +58,61 @@ fn a_plan_is_made_and_used() {
     let budget = ["--resident-budget", "1"];
     let run = fewron(home.path(), &[&["generate", "tiny-llama"], &prompt[..], &budget].concat());
     assert_eq!(run.code, 0, "{}", run.stderr);
+}
+
+/// The plan with a norm in place of the model's: what `recover` writes, without edits.
+fn recovered(plan: &Path, to: &Path, norm: f32) {
+    let bytes = fs::read(plan).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let old = header.metadata().as_ref().unwrap()["fewron.plan"].clone();
+    let mut json: Value = serde_json::from_str(&old).unwrap();
+    json["format_version"] = 2.into();
+    let metadata = HashMap::from([("fewron.plan".to_owned(), json.to_string())]);
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let values: Vec<u8> = [norm; 160].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let new = TensorView::new(Dtype::F32, vec![160], &values).unwrap();
+    let tensors = file.tensors().into_iter().chain([("norm.output".to_owned(), new)]);
+    fs::write(to, safetensors::serialize(tensors, Some(metadata)).unwrap()).unwrap();
+}
+
+#[test]
+fn a_recovered_plan_changes_the_model() {
+    let home = tempfile::tempdir().unwrap();
+    let (plan, half, twice) = ("plan", "half", "twice");
+    let [plan, half, twice] = [plan, half, twice].map(|name| home.path().join(name));
+    let run = calibrate(home.path(), &plan, &["--sparsity", ".5", "--uniform"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    recovered(&plan, &half, 0.5);
+    recovered(&plan, &twice, 2.0);
+    let [plan, half, twice] = [&plan, &half, &twice].map(|path| path.to_str().unwrap());
+    let text = home.path().join("text.txt");
+    fs::write(&text, "The cat sat on the mat and looked at the dog. ".repeat(8)).unwrap();
+    let text = text.to_str().unwrap();
+    let score = |plan: &str| {
+        let run = fewron(
+            home.path(),
+            &["score", "tiny-llama", "--text-file", text, "--json", "--plan", plan],
+        );
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let json: Value = serde_json::from_str(&run.stdout).unwrap();
+        (json["nll"].as_f64().unwrap(), run.stderr.contains("changes the model's weights"))
+    };
+    let scores = [plan, half, twice].map(score);
+    assert_eq!(scores.map(|score| score.1), [false, true, true]);
+    assert!(scores[0].0 != scores[1].0 && scores[1].0 != scores[2].0, "{scores:?}");
+    let bench = ["--prefill", "0", "--kv", "0", "--decode", "4"];
+    for (plans, problem) in [
+        (["--plan", half, "--plan", twice], "in different ways"),
+        (["--plan", half, "--plan", plan], "in different ways"),
+    ] {
+        let run = fewron(home.path(), &[&["bench", "tiny-llama"], &plans[..], &bench].concat());
+        assert_eq!(run.code, 2, "{}", run.stdout);
+        assert!(run.stderr.contains(problem), "{}", run.stderr);
+    }
+    let sweep = ["sweep", "tiny-llama", "--protocol", "runtime", "--limit", "1", "--plan", half];
+    let run = fewron(home.path(), &sweep);
+    assert_eq!(run.code, 2, "{}", run.stdout);
+    assert!(run.stderr.contains("changes the model's weights"), "{}", run.stderr);
 }
 
 #[test]

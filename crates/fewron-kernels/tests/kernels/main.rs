@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod attention;
+mod codes;
 mod dequantize;
 mod encode;
 mod matmul;

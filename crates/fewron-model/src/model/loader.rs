@@ -1,5 +1,6 @@
 //! Reading a model's weights out of its files.
 
+use super::changes::Changes;
 use super::residency::{LayerPlan, Plan, Residency, cold_unless, same_tensors};
 use super::weight::{ByInput, Form, Weight};
 use super::{Layer, Mlp};
@@ -20,6 +21,9 @@ pub(super) struct Loader<'a> {
     pub(super) pool: &'a Pool,
     /// What float matrices are turned into.
     pub(super) recipe: Option<Recipe>,
+    pub(super) changes: &'a Changes,
+    /// What of it is made.
+    pub(super) changed: HashSet<String>,
     /// Whether all matrices of the blocks lie by input.
     pub(super) by_input: bool,
     pub(super) tied: bool,
@@ -82,6 +86,10 @@ impl Loader<'_> {
 
     pub(super) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
         let weight = self.view(name, &[len])?;
+        if let Some(values) = self.changes.vector(name, len)? {
+            self.changed.insert(name.to_owned());
+            return Ok(values);
+        }
         let mut values = vec![0.0; len];
         weight.view(self.source).dequantize_row(self.isa, 0, &mut values);
         Ok(values)
@@ -103,11 +111,13 @@ impl Loader<'_> {
         len: usize,
         kind: NormKind,
     ) -> Result<Norm, ModelError> {
-        let mut weight = self.vector(&format!("{name}.weight"), len)?;
+        let name_of_weight = format!("{name}.weight");
+        let mut weight = self.vector(&name_of_weight, len)?;
         Ok(match kind {
             NormKind::Layer => {
                 Norm::Layer { weight, bias: self.vector(&format!("{name}.bias"), len)? }
             }
+            NormKind::Rms if self.changed.contains(&name_of_weight) => Norm::Rms(weight),
             NormKind::Rms => {
                 let offset = self.source.norm_offset();
                 weight.iter_mut().for_each(|w| *w += offset);
@@ -159,8 +169,17 @@ impl Loader<'_> {
         Ok(Weight { bias: bias.map(Arc::from), ..weight })
     }
 
-    /// The bytes of a float matrix in the type that the recipe has for it.
-    fn encoded(&self, name: &str, weight: &Weight) -> Result<Option<(DType, Vec<u8>)>, ModelError> {
+    /// The type and the bytes of a matrix that are not those of the file: of one with edits, or of a float
+    /// matrix in the type that the recipe has for it.
+    fn encoded(
+        &mut self,
+        name: &str,
+        weight: &Weight,
+    ) -> Result<Option<(DType, Vec<u8>)>, ModelError> {
+        if let Some(bytes) = self.changes.edited(name, weight, self.source)? {
+            self.changed.insert(name.to_owned());
+            return Ok(Some((weight.tensor.dtype, bytes)));
+        }
         let Some(recipe) = self.recipe.filter(|_| !weight.tensor.dtype.is_quantized()) else {
             return Ok(None);
         };

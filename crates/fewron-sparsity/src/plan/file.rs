@@ -17,8 +17,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// Version of the format that is written and read.
+/// Version of the format that is written.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// The version of plans that change weights too, or hold maps in four bits: those that are recovered.
+const RECOVERED_VERSION: u32 = 2;
 
 /// The key of the metadata.
 const KEY: &str = "fewron.plan";
@@ -31,8 +34,8 @@ pub enum PlanError {
     NoPlan(String),
     /// It was written by another version.
     #[error(
-        "has plan format {found}, and this version of fewron reads {FORMAT_VERSION}; make it again \
-         with `fewron calibrate`"
+        "has plan format {found}, and this version of fewron reads {FORMAT_VERSION} and \
+         {RECOVERED_VERSION}; make it again with `fewron calibrate`"
     )]
     Version {
         /// The version that it says it has.
@@ -209,7 +212,7 @@ pub fn read_record(bytes: &[u8]) -> Result<PlanRecord, PlanError> {
     let json = metadata.get(KEY);
     let json = json.ok_or_else(|| no_plan(&"it is a safetensors file of something else"))?;
     let mut header: serde_json::Value = serde_json::from_str(json).map_err(|e| no_plan(&e))?;
-    if header["format_version"] != FORMAT_VERSION {
+    if header["format_version"] != FORMAT_VERSION && header["format_version"] != RECOVERED_VERSION {
         return Err(PlanError::Version { found: header["format_version"].to_string() });
     }
     serde_json::from_value(header["record"].take()).map_err(|e| no_plan(&e))

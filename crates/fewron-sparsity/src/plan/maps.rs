@@ -7,7 +7,7 @@
 use super::file::{PlanError, Tensors, floats};
 use fewron_kernels::{DType, Isa, Memory};
 use fewron_model::{LowRank, Pool};
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 /// Elements that share a scale.
 const BLOCK: usize = 32;
@@ -77,6 +77,11 @@ fn read_matrix(file: &SafeTensors, name: &str, cols: usize) -> Result<Vec<f32>, 
             }
         }
     };
+    if let (Ok(codes), Ok(scales)) =
+        (file.tensor(&format!("{name}.q4")), file.tensor(&format!("{name}.scale")))
+    {
+        return read_nibbles(name, cols, &codes, &scales);
+    }
     if !cols.is_multiple_of(BLOCK) {
         return floats(name, &tensor("", Dtype::F32, cols)?);
     }
@@ -86,10 +91,40 @@ fn read_matrix(file: &SafeTensors, name: &str, cols: usize) -> Result<Vec<f32>, 
         return Err(PlanError::tensor(name, "has not one scale for 32 weights"));
     }
     let blocks = q.chunks_exact(BLOCK).zip(scales.chunks_exact(2));
-    let values = blocks.flat_map(|(q, scale)| {
-        let scale = half::f16::from_le_bytes([scale[0], scale[1]]).to_f32();
-        q.iter().map(move |&q| scale * f32::from(q as i8))
-    });
+    finite(name, blocks.flat_map(|(q, scale)| q.iter().map(|&q| half(scale) * f32::from(q as i8))))
+}
+
+/// A matrix of four bits: two codes in a byte, the first in its low bits, `w = scale · (code − 8)`.
+fn read_nibbles(
+    name: &str,
+    cols: usize,
+    codes: &TensorView,
+    scales: &TensorView,
+) -> Result<Vec<f32>, PlanError> {
+    let (&[rows, bytes], &[scale_rows, blocks]) = (codes.shape(), scales.shape()) else {
+        return Err(PlanError::tensor(name, "is no matrix"));
+    };
+    let types = (codes.dtype(), scales.dtype()) == (Dtype::U8, Dtype::F16);
+    let whole = rows == scale_rows && blocks > 0 && cols.is_multiple_of(2 * blocks);
+    if !types || bytes * 2 != cols || !whole {
+        return Err(PlanError::tensor(name, format!("has no whole rows of {cols} in four bits")));
+    }
+    let blocks = codes.data().chunks_exact(bytes / blocks).zip(scales.data().chunks_exact(2));
+    let code = |code: u8| f32::from(code) - 8.0;
+    finite(
+        name,
+        blocks.flat_map(|(codes, scale)| {
+            let pairs = codes.iter().flat_map(move |byte| [code(byte & 15), code(byte >> 4)]);
+            pairs.map(|code| half(scale) * code)
+        }),
+    )
+}
+
+fn half(bytes: &[u8]) -> f32 {
+    half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
+}
+
+fn finite(name: &str, values: impl Iterator<Item = f32>) -> Result<Vec<f32>, PlanError> {
     let values: Vec<f32> = values.collect();
     match values.iter().all(|value| value.is_finite()) {
         true => Ok(values),
