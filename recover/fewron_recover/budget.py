@@ -21,15 +21,15 @@ class Budget:
     limits: Tensor
     neurons: int
 
-    def masks(self, masks: Sequence[LayerMask], progress: float) -> list[LayerMask]:
+    def masks(self, masks: Sequence[LayerMask], progress: float | Tensor) -> list[LayerMask]:
         """The masks at a part of the shares, 0 to 1, under the present limits."""
         return [self._mask(index, mask, progress) for index, mask in enumerate(masks)]
 
-    def _mask(self, index: int, mask: LayerMask, progress: float) -> LayerMask:
+    def _mask(self, index: int, mask: LayerMask, progress: float | Tensor) -> LayerMask:
         shares = self.shares[index] * progress
         best = mask.best
         if best is not None:
-            best = self.neurons - round(float(self.shares_cpu[index]) * progress * self.neurons)
+            best = self.neurons - round(self.shares_cpu[index] * float(progress) * self.neurons)
         above = None if mask.above is None else self.limits[index, 0]
         down = None if mask.down_above is None else self.limits[index, 1]
         return replace(mask.with_cut(best, above, down), shares=shares)

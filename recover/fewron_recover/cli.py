@@ -36,7 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--length", type=int, default=256, help="tokens of a row")
     make.add_argument("--batch", type=int, default=512, help="rows that are written at once, and in a shard")
     make.add_argument("--temperatures", default="0.7,1.0,1.2", help="one for each shard in turn")
-    make.add_argument("--text", type=Path, action="append", default=[], help="its paragraphs are openings too")
+    make.add_argument("--text", type=Path, action="append", default=[], help="pieces of it are openings too")
+    make.add_argument("--questions", type=Path, action="append", default=[], help="questions, one in a line")
     make.add_argument("--train-on-text", action="store_true", help="rows of the text itself as well")
     make.add_argument("--no-tokenizer", action="store_true", help="random first tokens alone are openings")
     make.add_argument("--seed", type=int, default=0)
@@ -45,7 +46,13 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train under a plan's mask, and write the recovered plan")
     train.add_argument("model", type=Path)
     train.add_argument("--plan", type=Path, required=True)
-    train.add_argument("--data", type=Path, required=True, help="folder that `generate` wrote")
+    train.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        help="folder that `generate` wrote; may be given several times",
+    )
     train.add_argument("--out", type=Path, required=True, help="the plan to write")
     train.add_argument("--run", type=Path, help="folder of checkpoint and log (default: OUT.run)")
     train.add_argument("--train", default="edits,norms,compensation", help="of edits,norms,compensation,scores")
@@ -94,12 +101,13 @@ def _parser() -> argparse.ArgumentParser:
 def _generate(args: argparse.Namespace) -> None:
     model = open_model(args.model).to(torch.device(args.device))
     tokenizer = None if args.no_tokenizer else open_tokenizer(args.model)
-    texts = [part for file in args.text for part in file.read_text().split("\n\n") if part.strip()]
-    if texts and tokenizer is None:
-        raise RecoverError("--text needs the tokenizer: leave out --no-tokenizer")
+    texts = [file.read_text() for file in args.text]
+    questions = [line.strip() for file in args.questions for line in file.read_text().splitlines() if line.strip()]
+    if (texts or questions) and tokenizer is None:
+        raise RecoverError("--text and --questions need the tokenizer: leave out --no-tokenizer")
     temperatures = tuple(float(value) for value in args.temperatures.split(","))
     settings = Generation(args.tokens, args.length, args.batch, temperatures, args.seed)
-    found = generate(model, tokenizer, texts, args.train_on_text, args.out, settings, args.max_seconds)
+    found = generate(model, tokenizer, texts, questions, args.train_on_text, args.out, settings, args.max_seconds)
     print(f"{found:,} tokens in {args.out}")
 
 
@@ -148,7 +156,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     for path in args.plan:
         variants.update(_variants(model, path, dtype))
     if args.data:
-        rows = TrainingText(args.data, model.sha256, 0)
+        rows = TrainingText([args.data], model.sha256, 0)
         batches = iter(rows.held_out_batches(args.limit or len(rows.held_out), args.batch, device))
     else:
         # The token files of `tokens` and texts are the same thing.

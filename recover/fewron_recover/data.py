@@ -6,6 +6,7 @@ vocabulary is larger. A shard is rows and nothing else. `manifest.json` has the 
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,26 @@ def _held_out(row: Rows) -> bool:
 
 
 class TrainingText:
-    """The rows of a folder, split into those to train on and those held out."""
+    """The rows of folders, split into those to train on and those held out."""
 
-    def __init__(self, folder: Path, model_sha256: str, seed: int) -> None:
-        """Maps the shards and checks them against the manifest."""
+    def __init__(self, folders: Sequence[Path], model_sha256: str, seed: int) -> None:
+        """Maps the shards and checks them against the manifests."""
+        self.seed, self.length, self.shards = seed, 0, list[Rows]()
+        digest = hashlib.sha256()
+        for folder in folders:
+            digest.update(self._add(folder, model_sha256))
+        self.sha256 = digest.hexdigest()
+        places = [(at, row) for at, shard in enumerate(self.shards) for row in range(len(shard))]
+        sides = [_held_out(self.shards[at][row]) for at, row in places]
+        self.held_out = [place for place, held in zip(places, sides, strict=True) if held]
+        self.train = [place for place, held in zip(places, sides, strict=True) if not held]
+        self.orders: dict[int, NDArray[np.int64]] = {}
+        if not self.train or not self.held_out:
+            names = ", ".join(map(str, folders))
+            raise RecoverError(f"{names}: {len(places)} rows are too few to hold some out; generate more")
+
+    def _add(self, folder: Path, model_sha256: str) -> bytes:
+        """Adds a folder's shards; returns its manifest."""
         file = folder / MANIFEST
         if not file.exists():
             raise RecoverError(f"{folder} has no {MANIFEST}: make text with `fewron-recover generate`")
@@ -78,15 +95,11 @@ class TrainingText:
             raise RecoverError(
                 f"{folder} was written by model {settings['model_sha256'][:12]}…, this is {model_sha256[:12]}…"
             )
-        self.sha256, self.length, self.seed = hashlib.sha256(data).hexdigest(), int(settings["length"]), seed
-        self.shards = [self._shard(folder, shard, settings["dtype"]) for shard in manifest["shards"]]
-        places = [(at, row) for at, shard in enumerate(self.shards) for row in range(len(shard))]
-        sides = [_held_out(self.shards[at][row]) for at, row in places]
-        self.held_out = [place for place, held in zip(places, sides, strict=True) if held]
-        self.train = [place for place, held in zip(places, sides, strict=True) if not held]
-        self.orders: dict[int, NDArray[np.int64]] = {}
-        if not self.train or not self.held_out:
-            raise RecoverError(f"{folder} has {len(places)} rows: too few to hold some out; generate more")
+        if self.length not in (0, length := int(settings["length"])):
+            raise RecoverError(f"{folder} has rows of {length} tokens, the folders before it of {self.length}")
+        self.length = length
+        self.shards += [self._shard(folder, shard, settings["dtype"]) for shard in manifest["shards"]]
+        return data
 
     def _shard(self, folder: Path, shard: dict[str, Any], dtype: str) -> Rows:
         rows: Rows = np.memmap(folder / shard["file"], dtype, "r").reshape(-1, self.length + 1)

@@ -108,53 +108,76 @@ class Writer:
         return written
 
 
-class Openings:
-    """What rows begin with: built-in or given openings, questions through the chat template, single tokens."""
+@dataclass(frozen=True)
+class Opening:
+    """What a row begins with, and how many tokens of it run dense when the row is trained on."""
 
-    def __init__(self, model: BaseModel, tokenizer: TextTokenizer | None, texts: list[str], longest: int) -> None:
+    tokens: list[int]
+    dense: int
+
+
+class Openings:
+    """What rows begin with: built-in openings, questions through the chat template, pieces of text, single tokens."""
+
+    def __init__(
+        self, model: BaseModel, tokenizer: TextTokenizer | None, texts: list[str], questions: list[str], longest: int
+    ) -> None:
         """Encodes them; without a tokenizer there are single tokens alone."""
-        self.vocab, self.given = model.config.vocab, [self._cut(tokenizer, text, longest) for text in texts]
-        self.bos = None if tokenizer is None else tokenizer.bos
-        self.builtin = [self._cut(tokenizer, text, longest) for text in openings.TEXTS] if tokenizer else []
-        self.chat: list[list[int]] = []
-        if tokenizer is not None and tokenizer.chat_template is not None:
-            found = [tokenizer.chat_prefix(question) for question in openings.QUESTIONS]
+        self.vocab, self.longest = model.config.vocab, longest
+        self.bos = [] if tokenizer is None or tokenizer.bos is None else [tokenizer.bos]
+        self.texts, self.builtin, self.chat = list[list[int]](), list[list[int]](), list[list[int]]()
+        if tokenizer is None:
+            return
+        self.texts = [tokens for text in texts if len(tokens := tokenizer.encode(text)) > longest]
+        self.builtin = [(self.bos + tokenizer.encode(text))[:longest] for text in openings.TEXTS]
+        if tokenizer.chat_template is not None:
+            found = [tokenizer.chat_prefix(question) for question in [*openings.QUESTIONS, *questions]]
             self.chat = [tokens for tokens in found if len(tokens) <= longest]
 
-    @staticmethod
-    def _cut(tokenizer: TextTokenizer | None, text: str, longest: int) -> list[int]:
-        assert tokenizer is not None
-        bos = [] if tokenizer.bos is None else [tokenizer.bos]
-        return (bos + tokenizer.encode(text))[:longest]
+    def draw(self, random: np.random.Generator) -> Opening:
+        """One opening of the kinds that there are, all as often, but pieces of text twice as often."""
+        kinds = [kind for kind in (self.texts, self.texts, self.chat, self.builtin) if kind]
+        kind = int(random.integers(len(kinds) + 1))
+        if kind == len(kinds):
+            return self._token(random)
+        if kinds[kind] is self.texts:
+            return self._piece(random)
+        tokens = kinds[kind][int(random.integers(len(kinds[kind])))]
+        return Opening(tokens, len(tokens))
 
-    def draw(self, random: np.random.Generator) -> list[int]:
-        """One opening: a quarter each of chat, given and built-in ones where there are any, else a random token.
+    def _token(self, random: np.random.Generator) -> Opening:
+        """BOS alone where the model has one, else a random first token (LLM-QAT, arXiv 2305.17888, section 3.1)."""
+        if self.bos and random.random() < 0.5:
+            return Opening(self.bos, 1)
+        tokens = [*self.bos, int(random.integers(self.vocab))]
+        return Opening(tokens, len(tokens))
 
-        A random first token: LLM-QAT, arXiv 2305.17888, section 3.1. BOS alone where the model has one.
-        """
-        kind = int(random.integers(4))
-        choices = [self.chat, self.given, self.builtin, []][kind]
-        if choices:
-            opening = choices[int(random.integers(len(choices)))]
-            if choices is self.given:
-                opening = opening[: int(random.integers(4, 33))]
-            return opening
-        first = [] if self.bos is None else [self.bos]
-        return first if first and random.random() < 0.5 else [*first, int(random.integers(self.vocab))]
+    def _piece(self, random: np.random.Generator) -> Opening:
+        """A piece of text from anywhere in it, which is trained on too but for what `fewron eval` has dense."""
+        sizes = np.array([len(text) for text in self.texts], np.float64)
+        text = self.texts[int(random.choice(len(sizes), p=sizes / sizes.sum()))]
+        length = int(random.integers(4, self.longest - len(self.bos) + 1))
+        start = int(random.integers(len(text) - length + 1))
+        tokens = [*self.bos, *text[start : start + length]]
+        return Opening(tokens, min(len(tokens), DENSE_TOKENS))
 
 
-def _begun(openings_: Openings, random: np.random.Generator, count: int, length: int, dtype: str) -> Rows:
+def _begun(openings_: Openings, random: np.random.Generator, count: int, length: int, dtype: str) -> tuple[Rows, Rows]:
+    """Rows with their openings and how long these are, and how many of their tokens run dense."""
     rows: Rows = np.zeros((count, length + 1), dtype)
-    for row in rows:
+    dense: Rows = np.zeros(count, dtype)
+    for index, row in enumerate(rows):
         opening = openings_.draw(random)
-        row[0], row[1 : 1 + len(opening)] = len(opening), opening
-    return rows
+        row[0], row[1 : 1 + len(opening.tokens)] = len(opening.tokens), opening.tokens
+        dense[index] = opening.dense
+    return rows, dense
 
 
 def generate(
     model: BaseModel,
     tokenizer: TextTokenizer | None,
     texts: list[str],
+    questions: list[str],
     train_on_text: bool,
     folder: Path,
     settings: Generation,
@@ -168,19 +191,21 @@ def generate(
     device = model.outer["norm"].dense().device
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     kind = "uint16" if model.config.vocab <= 1 << 16 else "uint32"
-    digest = hashlib.sha256(json.dumps([openings.TEXTS, openings.QUESTIONS, texts]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([openings.TEXTS, openings.QUESTIONS, texts, questions]).encode()).hexdigest()
     about = {"model_sha256": model.sha256, "dtype": kind, "openings_sha256": digest, "text": train_on_text}
     shards = ShardWriter(folder, about | vars(settings) | {"temperatures": list(settings.temperatures)})
     if train_on_text and not shards.shards and tokenizer is not None:
         shards.add(_text_rows(tokenizer, texts, settings.length, kind), kind="text")
-    source = Openings(model, tokenizer, texts, settings.length // 2)
+    source = Openings(model, tokenizer, texts, questions, settings.length // 2)
     writer = Writer(model, cast(dense_weights(model), dtype), settings.batch, settings.length, dtype)
     while shards.rows * settings.length < settings.tokens and time.monotonic() - began < max_seconds:
         index = len(shards.shards)
         temperature = settings.temperatures[index % len(settings.temperatures)]
         random = np.random.default_rng([settings.seed, index])
         torch.manual_seed(settings.seed * 1_000_003 + index)
-        rows = writer.write(_begun(source, random, settings.batch, settings.length, kind), temperature)
+        begun, dense = _begun(source, random, settings.batch, settings.length, kind)
+        rows = writer.write(begun, temperature)
+        rows[:, 0] = dense
         shards.add(rows, kind="generated", temperature=temperature)
         tokens, wall_s = shards.rows * settings.length, time.monotonic() - began
         print(f"{tokens:,} tokens, {len(rows) * settings.length * (index + 1) / wall_s:,.0f} tok/s", flush=True)

@@ -16,7 +16,7 @@ def round_half_away(x: Tensor) -> Tensor:
 
     The addend is the largest f32 below a half, so that the number below a half does not become 1.
     """
-    return torch.trunc(x + torch.copysign(x.new_tensor(0.49999997), x))
+    return torch.trunc(x + torch.copysign(x.new_full((), 0.49999997), x))
 
 
 def straight_through(value: Tensor, source: Tensor) -> Tensor:
@@ -67,6 +67,14 @@ class Grid:
         """A delta in steps of the grid, not rounded, f32 `[rows, blocks, span]`; 0 where the scale is 0."""
         scale = self.scale.unsqueeze(-1)
         return torch.where(scale == 0, 0.0, self._blocked(delta) / torch.where(scale == 0, 1.0, scale))
+
+    def reach(self, delta: Tensor) -> Tensor:
+        """How far a delta moves a code, `[rows, cols]`: comparable between types, as a share of the codes there are.
+
+        Whole steps alone can be had, and later one at most, so that a second step counts for less: s / (1 + s).
+        """
+        steps = self.steps(delta).abs().view(self.shape)
+        return steps / (1 + steps) / (self.high - self.low)
 
     def sized(self, steps: Tensor) -> Tensor:
         """The delta of steps, `[rows, cols]`."""

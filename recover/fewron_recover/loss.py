@@ -1,5 +1,6 @@
 """KL divergence between two models' next-token distributions, without holding their logits."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,52 +12,82 @@ CHUNK_LOGITS = 1 << 26
 
 
 def _chunks(head: Tensor, rows: int) -> range:
-    return range(0, rows, max(1, CHUNK_LOGITS // head.shape[0]))
+    """Starts of chunks; their size is a power of two, so that batches of such sizes have equal chunks."""
+    return range(0, rows, 1 << max(0, (CHUNK_LOGITS // head.shape[0]).bit_length() - 1))
 
 
 def _log_probabilities(states: Tensor, head: Tensor, bias: Tensor | None) -> Tensor:
     return F.log_softmax(F.linear(states, head, bias).float(), -1)
 
 
+def chunk_kl(
+    states: Tensor, teacher: Tensor, weight: Tensor, head: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Σ weight · KL(teacher‖student) over some rows `[rows, hidden]`, and its gradient of their states.
+
+    ∂KL/∂logits = softmax(student) − softmax(teacher).
+    """
+    ours = _log_probabilities(states, head, bias)
+    theirs = _log_probabilities(teacher, head, bias)
+    target = theirs.exp()
+    total = ((target * (theirs - ours)).sum(-1) * weight).sum()
+    difference = (ours.exp() - target) * weight[:, None]
+    return total, (difference.to(head.dtype) @ head).to(states.dtype)
+
+
+ChunkKl = Callable[..., tuple[Tensor, Tensor]]
+"""[`chunk_kl`], or a compiled form of it."""
+
+
 class _ChunkedKl(torch.autograd.Function):
     """Σ weight · KL(teacher‖student) over rows.
 
-    The head is frozen, so the gradient of the states can be had in the forward pass, chunk by chunk:
-    ∂KL/∂logits = softmax(student) − softmax(teacher).
+    The head is frozen, so the gradient of the states can be had in the forward pass, chunk by chunk.
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, teacher: Tensor, weight: Tensor, head: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        teacher: Tensor,
+        weight: Tensor,
+        head: Tensor,
+        bias: Tensor | None,
+        chunk_of: ChunkKl,
+    ) -> Tensor:
         """States `[rows, hidden]`, weights `[rows]`, head `[vocab, hidden]`."""
         total = states.new_zeros((), dtype=torch.float32)
         gradient = torch.empty_like(states)
         chunk = _chunks(head, len(states)).step
         for start in _chunks(head, len(states)):
             rows = slice(start, start + chunk)
-            ours = _log_probabilities(states[rows], head, bias)
-            theirs = _log_probabilities(teacher[rows], head, bias)
-            target = theirs.exp()
-            total += ((target * (theirs - ours)).sum(-1) * weight[rows]).sum()
-            difference = (ours.exp() - target) * weight[rows, None]
-            gradient[rows] = (difference.to(head.dtype) @ head).to(gradient.dtype)
+            part, gradient[rows] = chunk_of(states[rows], teacher[rows], weight[rows], head, bias)
+            total += part
         ctx.save_for_backward(gradient)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         """Of the student's states."""
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_outputs[0], None, None, None, None
+        return gradient * grad_outputs[0], None, None, None, None, None
 
 
-def kl_loss(states: Tensor, teacher: Tensor, weight: Tensor, head: Tensor, bias: Tensor | None) -> Tensor:
+def kl_loss(
+    states: Tensor,
+    teacher: Tensor,
+    weight: Tensor,
+    head: Tensor,
+    bias: Tensor | None,
+    chunk_of: ChunkKl = chunk_kl,
+) -> Tensor:
     """Mean KL(teacher‖student) in nats over rows of final states, weighted; the head has its own type."""
     states, teacher = states.flatten(0, -2), teacher.flatten(0, -2)
     weight = weight.flatten()
     head_bias = None if bias is None else bias.to(head.dtype)
     with torch.autocast(states.device.type, enabled=False):
         cast = [x.to(head.dtype) for x in (states, teacher)]
-        total: Tensor = _ChunkedKl.apply(cast[0], cast[1], weight.float(), head, head_bias)  # type: ignore[no-untyped-call]
+        total: Tensor = _ChunkedKl.apply(cast[0], cast[1], weight.float(), head, head_bias, chunk_of)  # type: ignore[no-untyped-call]
     return total / weight.sum().clamp(min=1.0)
 
 

@@ -64,8 +64,8 @@ def norm(config: ModelConfig, x: Tensor, weights: LayerWeights, name: str) -> Te
 
 def rope_table(config: ModelConfig, layer: LayerConfig, positions: Tensor, factors: Tensor | None) -> Tensor:
     """Cosines and sines, `[2, positions, rope_dim / 2]` (Su et al., arXiv 2104.09864)."""
-    exponents = torch.arange(0, config.rope_dim, 2, dtype=torch.float64) / config.rope_dim
-    frequencies = (layer.rope_theta**-exponents).float().to(positions.device)
+    exponents = torch.arange(0, config.rope_dim, 2, dtype=torch.float64, device=positions.device) / config.rope_dim
+    frequencies = (layer.rope_theta**-exponents).float()
     if factors is not None:
         frequencies = frequencies / factors
     angles = (positions.float() * layer.rope_scale)[:, None] * frequencies

@@ -80,6 +80,8 @@ class Student:
     params: dict[str, nn.Parameter] = field(default_factory=dict)
     fixed: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
+    merged: Callable[[Grid, Tensor, int | None], Tensor] = Grid.merged
+    """[`Grid.merged`], or a compiled form of it."""
 
     @property
     def device(self) -> torch.device:
@@ -103,13 +105,11 @@ class Student:
 
     @torch.no_grad()
     def choose(self, count: int) -> None:
-        """Keeps the `count` latents that moved furthest, in steps of the grid; the others become zero."""
+        """Keeps the `count` latents that moved furthest; the others become zero."""
         found, latents = grids(self.model), self.latents
-
-        def size(name: str) -> Tensor:
-            return found[name].steps(latents[name].detach()).abs().view(found[name].shape)
-
-        sizes: dict[str, Callable[[], Tensor]] = {name: partial(size, name) for name in latents}
+        sizes: dict[str, Callable[[], Tensor]] = {
+            name: partial(found[name].reach, latents[name].detach()) for name in latents
+        }
         self.kept = largest(sizes, count)
         for name, keep in self.kept.items():
             latents[name].mul_(keep)
@@ -141,8 +141,8 @@ class Student:
         for group in self.groups:
             values = [self.value(f"edits.{layer}.{group.matrix}") for layer in group.layers]
             delta = torch.cat([value for value in values if value is not None])
-            merged = group.grid.merged(delta, self.limit).chunk(len(group.layers))
-            for index, matrix in zip(group.layers, merged, strict=True):
+            parts = self.merged(group.grid, delta, self.limit).chunk(len(group.layers))
+            for index, matrix in zip(group.layers, parts, strict=True):
                 layers[index][group.matrix] = matrix
         for index, layer in enumerate(layers):
             for name in layer:

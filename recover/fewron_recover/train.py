@@ -20,7 +20,9 @@ from fewron_recover.data import TrainingText
 from fewron_recover.errors import RecoverError
 from fewron_recover.evaluate import Batch, Variant, measure
 from fewron_recover.generate import cast
-from fewron_recover.loss import hidden_loss, kl_loss
+from fewron_recover.graph import Repeated
+from fewron_recover.grid import Grid
+from fewron_recover.loss import ChunkKl, chunk_kl, hidden_loss, kl_loss
 from fewron_recover.model import Block, block, dense_weights, forward
 from fewron_recover.plan import Plan, write_whole
 from fewron_recover.recovered import fit, recovered_plan
@@ -64,18 +66,27 @@ class Trainer:
         gpu = self.device.type == "cuda"
         self.dtype = torch.bfloat16 if gpu else torch.float32
         self.run: Block = block
+        self.chunk_kl: ChunkKl = chunk_kl
         if training.compile:
-            # Teacher and student, with windows and without: each is a graph.
-            torch._dynamo.config.recompile_limit = 32
+            # Teacher and student, with windows and without, matrices of every shape: each is a graph.
+            torch._dynamo.config.recompile_limit = 64
             self.run = torch.compile(block, fullgraph=True)
+            self.chunk_kl = torch.compile(chunk_kl, fullgraph=True, dynamic=False)
+            student.merged = torch.compile(Grid.merged, fullgraph=True, dynamic=False)
         self.teacher = cast(dense_weights(student.model), self.dtype)
         self.config = student.model.config
-        self.optimiser = torch.optim.AdamW(step_sizes(student), lr=training.lr, weight_decay=0.0, fused=gpu)
+        self.optimiser = torch.optim.AdamW(
+            step_sizes(student), lr=training.lr, weight_decay=0.0, fused=gpu, capturable=gpu
+        )
         self.step, self.best, self.bad_evals = 0, math.inf, 0
         self.before: dict[str, float] = {}
         self.sparsity = float(student.plan.record["sparsity"])
         self.budget = self._first_budget()
         self._settle(SETTLE_RATES)
+        self.progress = torch.zeros((), device=self.device)
+        self.batches: list[Batch] = []
+        counted = any(mask.best is not None for mask in student.masks)
+        self.repeated = Repeated(self._work, gpu and training.compile and not counted)
         self.log_file = folder / "log.jsonl"
         if student.latents and not (0 < training.edit_from <= 1 and 0 < student.trained.max_edits <= 1):
             raise RecoverError("--edit-from and --max-edits are shares, above 0 and at most 1")
@@ -117,9 +128,9 @@ class Trainer:
                 found = forward(self.config, weights, batch.tokens, masks, batch.masked)
             self.budget.follow(found.cuts, rate)
 
-    def _loss(self, batch: Batch, progress: float) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor | None]]:
         """The loss to minimise, its KL, and where the pass would have cut."""
-        masks = self.budget.masks(self.student.layer_masks(), progress)
+        masks = self.budget.masks(self.student.layer_masks(), self.progress)
         streams = self.training.hidden > 0
         with self._autocast():
             with torch.no_grad():
@@ -134,31 +145,57 @@ class Trainer:
                 residuals=streams,
             )
         weight = batch.masked.float()
-        kl = kl_loss(found.states, target.states, weight, self.teacher.head, self.teacher.outer.get("head.bias"))
+        bias = self.teacher.outer.get("head.bias")
+        kl = kl_loss(found.states, target.states, weight, self.teacher.head, bias, self.chunk_kl)
         loss = kl
         if streams:
             loss = kl + self.training.hidden * hidden_loss(found.residuals, target.residuals, weight)
         return loss, kl.detach(), found.cuts
 
     def _train_step(self) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+        """A step: KL, norm of the gradient, and the cuts of its last pass; the next step may overwrite them."""
         training = self.training
-        progress = training.progress(self.step, self.sparsity)
+        self.progress.fill_(training.progress(self.step, self.sparsity))
         for group in self.optimiser.param_groups:
-            group["lr"] = training.lr * group["scale"] * training.learning_rate(self.step)
+            self._set_rate(group, training.lr * group["scale"] * training.learning_rate(self.step))
+        self._fetch()
+        found = self.repeated()
+        self.step += 1
+        return found
+
+    def _set_rate(self, group: dict[str, Any], rate: float) -> None:
+        """Sets a learning rate, for recorded steps where they look for it."""
+        if not self.repeated.recorded:
+            group["lr"] = rate
+        elif isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = torch.tensor(rate, device=self.device)
+
+    def _fetch(self) -> None:
+        """Brings the step's batches to where the last step's were."""
+        size = self.training.batch
+        places = range(self.step * self.training.accumulate, (self.step + 1) * self.training.accumulate)
+        batches = [self.text.batch(place * size, size, self.device) for place in places]
+        if not self.batches:
+            self.batches = batches
+        for old, new in zip(self.batches, batches, strict=True):
+            for name, value in vars(new).items():
+                getattr(old, name).copy_(value)
+
+    def _work(self) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+        """What a step computes."""
+        self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         cuts: list[Tensor | None] = []
-        for part in range(training.accumulate):
-            place = (self.step * training.accumulate + part) * training.batch
-            batch = self.text.batch(place, training.batch, self.device)
-            loss, kl, cuts = self._loss(batch, progress)
-            (loss / training.accumulate).backward()  # type: ignore[no-untyped-call]
-            total += kl / training.accumulate
+        for batch in self.batches:
+            loss, kl, cuts = self._loss(batch)
+            (loss / len(self.batches)).backward()  # type: ignore[no-untyped-call]
+            total += kl / len(self.batches)
             self.budget.follow(cuts, FOLLOW_RATE)
         self.student.hold_dropped()
-        norm = torch.nn.utils.clip_grad_norm_(self.student.params.values(), training.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.student.params.values(), self.training.clip)
         self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.step += 1
         return total, norm, cuts
 
     def held_out(self) -> dict[str, dict[str, float]]:
@@ -186,6 +223,7 @@ class Trainer:
                 if moment.shape == keep.shape:
                     moment.mul_(keep)
         self.best, self.bad_evals = math.inf, 0
+        self.repeated.forget()
         self.log({"step": self.step, "edits_kept": count})
 
     @property

@@ -36,7 +36,7 @@ def trained(groups: str, share: float = 0.1, bits: int = 8) -> Trained:
 
 def trainer(model: BaseModel, plan: Path, text: Path, folder: Path, groups: str, settings: Training) -> Trainer:
     student = make_student(model, read_plan(plan), trained(groups))
-    return Trainer(student, TrainingText(text, SHA256, 0), settings, folder)
+    return Trainer(student, TrainingText([text], SHA256, 0), settings, folder)
 
 
 def rewrite(path: Path, tensors: dict[str, Any], version: int = 1, **record: str) -> None:
@@ -65,14 +65,14 @@ def test_other_models_and_policies_are_refused(tiny_model: BaseModel, tiny_plan:
 
 def test_text_of_another_model_or_damaged_is_refused(tiny_text: Path) -> None:
     with pytest.raises(RecoverError, match="was written by model"):
-        TrainingText(tiny_text, "00", 0)
-    text = TrainingText(tiny_text, SHA256, 0)
+        TrainingText([tiny_text], "00", 0)
+    text = TrainingText([tiny_text], SHA256, 0)
     rows = {text.shards[at][row].tobytes() for at, row in text.train}
     assert not rows & {text.shards[at][row].tobytes() for at, row in text.held_out}
     shard = tiny_text / "shard-00001.bin"
     shard.write_bytes(b"x" + shard.read_bytes()[1:])
     with pytest.raises(RecoverError, match="is damaged"):
-        TrainingText(tiny_text, SHA256, 0)
+        TrainingText([tiny_text], SHA256, 0)
 
 
 def test_chunked_kl_equals_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_neurons_stay_off_while_scores_grow(
     run = trainer(tiny_model, tiny_plan, tiny_text, tmp_path / "run", "scores,norms", replace(SETTINGS, lr=1e-2))
     run.train()
     run.result()
-    _, _, cuts = run._loss(run.text.batch(0, 64, run.device), 1.0)
+    _, _, cuts = run._loss(run.text.batch(0, 64, run.device))
     off = torch.stack([cut[:, 1] for cut in cuts if cut is not None]).mean(0)
     assert float(off.mean()) == pytest.approx(0.7, abs=0.03)
 
@@ -241,7 +241,7 @@ def test_the_size_is_known_before(tiny_model: BaseModel, tiny_plan: Path, tiny_t
     for name, grid in grids(tiny_model).items():
         inwards = torch.where(grid.codes > 7, -1.0, 1.0)
         student.params[name].data.copy_(grid.sized(inwards * (0.6 + torch.rand(grid.shape, generator=random))))
-    run = Trainer(student, TrainingText(tiny_text, SHA256, 0), settings, tmp_path / "run")
+    run = Trainer(student, TrainingText([tiny_text], SHA256, 0), settings, tmp_path / "run")
     plan = run.result()
     found = sum(tensor.nbytes for tensor in plan.tensors.values())
     assert found == pytest.approx(expected, rel=0.01)
