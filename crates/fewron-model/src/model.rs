@@ -12,6 +12,7 @@ use crate::mask::InputSite;
 use crate::norm::Norm;
 use crate::rope::{Rope, RopeKind};
 use crate::source::Source;
+pub(crate) use changes::cannot;
 pub use changes::{Changes, Edit};
 use fewron_kernels::{Isa, Memory, NeuronMajor, Packed, Pool};
 use loader::Loader;

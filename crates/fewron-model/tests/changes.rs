@@ -1,7 +1,7 @@
 //! Weights that are changed while they are loaded, against a file that has the changes already.
 
 use fewron_kernels::DType;
-use fewron_model::gguf::{Gguf, Recipe};
+use fewron_model::gguf::{Gguf, NewFile, Recipe};
 use fewron_model::hf::HfDirectory;
 use fewron_model::{Changes, Edit, LoadOptions, Logits, Model, ModelError, Pool, Session, Source};
 use std::collections::HashMap;
@@ -83,6 +83,11 @@ fn a_changed_model_is_the_one_whose_file_has_the_changes() {
             assert_eq!(merged, expected, "{dtype} {by_input}");
             assert_ne!(merged, plain, "{dtype}");
         }
+        let gguf = Gguf::open(&tiny).unwrap();
+        let mut bytes = Vec::new();
+        let file = NewFile::changed(&gguf, &changes).unwrap();
+        file.write(&mut bytes, &Pool::new(1), &mut |_| ControlFlow::Continue(())).unwrap();
+        assert!(bytes == std::fs::read(&path).unwrap(), "{dtype}");
     }
 }
 
@@ -102,11 +107,15 @@ fn changes_that_fit_nothing_are_refused() {
         (edits("blk.0.attn_norm.weight", 0), "no codes"),
         (vector("blk.0.attn_norm.weight", 3), "another width"),
         (vector("blk.0.none.weight", 3), "no such norm"),
+        (vector("blk.0.ffn_up.weight", 160 * 432), "a matrix"),
     ];
     let folder = tempfile::tempdir().unwrap();
     let tiny = tiny(folder.path(), DType::Q8_0);
+    let gguf = Gguf::open(&tiny).unwrap();
     for (changes, why) in wrong {
         let name = changes.edits.keys().chain(changes.vectors.keys()).next().unwrap().clone();
+        let error = NewFile::changed(&gguf, &changes).unwrap_err();
+        assert!(matches!(error, ModelError::Change { tensor, .. } if tensor == name), "{why}");
         match load(&tiny, changes, false) {
             Err(ModelError::Change { tensor, .. }) => assert_eq!(tensor, name, "{why}"),
             Err(error) => panic!("{why}: {error}"),

@@ -123,7 +123,7 @@ pub(crate) enum Command {
     /// Write a model file with other weight types
     #[command(after_help = quantize::QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
-    /// Write a Hugging Face directory as a GGUF file
+    /// Write a Hugging Face directory, or a recovered model, as a GGUF file
     #[command(after_help = quantize::CONVERT_EXAMPLES)]
     Convert(ConvertArgs),
     /// Draw a sweep, an evaluation or a bench as one HTML page

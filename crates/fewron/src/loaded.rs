@@ -1,6 +1,11 @@
 //! A model file, opened: weights, tokenizer and chat template.
 
 mod calibrated;
+mod models;
+mod wishes;
+
+pub(crate) use models::Models;
+use wishes::Wishes;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -14,11 +19,9 @@ use fewron_model::chat::{ChatTemplate, Message};
 use fewron_model::gguf::{Gguf, Recipe};
 use fewron_model::hf::HfDirectory;
 use fewron_model::tokenizer::{Tokenizer, TokenizerError};
-use fewron_model::{Changes, LoadOptions, Model, ModelError, Pool, Residency, Session, Source};
+use fewron_model::{LoadOptions, Model, ModelError, Pool, Session, Source};
 
-use fewron_sparsity::PolicyKind;
 use fewron_sparsity::plan::changes::{NO_CHANGES, read_changes};
-use fewron_sparsity::plan::file::{read_frequency, read_record};
 
 use crate::cli::{KvType, ModelArgs};
 use crate::store::{self, ModelFile};
@@ -79,18 +82,11 @@ impl Loaded {
     /// As [`Self::open`].
     pub(crate) fn for_plans(args: &ModelArgs, plans: &[&Path]) -> Result<Self> {
         let file = store::resolve(&args.name)?;
-        let wishes: Vec<Wishes> = plans.iter().map(|path| Wishes::of(path, &file)).collect();
-        let by_input = !wishes.is_empty() && wishes.iter().all(|wishes| wishes.by_input);
-        let (changes, id) = changes(plans, &wishes)?;
-        let heat = wishes.into_iter().next().map(|wishes| wishes.heat).unwrap_or_default();
+        let wishes = plans.iter().map(|path| Wishes::of(path, &file, args.quantize));
+        let wishes: Vec<Wishes> = wishes.collect();
+        let id = common_id(plans, &wishes)?;
         let budget = args.resident_budget_bytes();
-        let residency = budget.map(|bytes| residency(bytes, heat)).transpose()?;
-        Self::open_with(
-            file,
-            args.quantize,
-            LoadOptions { residency, by_input, changes, ..LoadOptions::default() },
-            id,
-        )
+        Self::open_with(file, args.quantize, wishes::options(&wishes, budget)?, id)
     }
 
     fn open_with(
@@ -99,12 +95,7 @@ impl Loaded {
         options: LoadOptions,
         changes: u64,
     ) -> Result<Self> {
-        let source = if file.path.is_dir() {
-            let directory = HfDirectory::open(&file.path);
-            Source::HuggingFace(directory.map_err(|e| bad_model(&file.path, e))?)
-        } else {
-            Source::Gguf(Gguf::open(&file.path)?)
-        };
+        let source = open_source(&file.path)?;
         let tokenizer = match &source {
             Source::Gguf(gguf) => Tokenizer::from_gguf(gguf),
             Source::HuggingFace(directory) => Tokenizer::from_hf(directory),
@@ -118,18 +109,10 @@ impl Loaded {
             Ok(chat) => (chat.map(Arc::new), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let recipe = quantize.map(|dtype| Recipe { dtype, output: None, embedding: None });
         if let Some(dtype) = quantize {
             file.name = format!("{} as {dtype}", file.name);
         }
-        let mut progress = None;
-        let options = LoadOptions { recipe, ..options };
-        let model = Model::load(source, &options, &mut |done, parts| {
-            let new = || Progress::late("loading", Unit::Items, parts as u64);
-            progress.get_or_insert_with(new).set(done as u64);
-        });
-        drop(progress);
-        let model = model.map_err(|e| bad_model(&file.path, e))?;
+        let model = load(source, &file.path, quantize, options)?;
         let (tokens, vocab) = (tokenizer.vocab_size(), model.config().vocab);
         ensure!(
             tokens <= vocab,
@@ -137,17 +120,30 @@ impl Loaded {
              file is damaged: download it again with `fewron pull`",
             file.path.display()
         );
-        let (model, tokenizer) = (Arc::new(model), Arc::new(tokenizer));
-        let template_note = Once::new();
         Ok(Self {
             file,
-            model,
-            tokenizer,
+            model: Arc::new(model),
+            tokenizer: Arc::new(tokenizer),
             chat,
             chat_problem,
             quantized: quantize,
             changes,
-            template_note,
+            template_note: Once::new(),
+        })
+    }
+
+    /// The same file with other changes to its weights.
+    fn again(&self, options: LoadOptions, changes: u64) -> Result<Self> {
+        let path = &self.file.path;
+        Ok(Self {
+            file: self.file.clone(),
+            model: Arc::new(load(open_source(path)?, path, self.quantized, options)?),
+            tokenizer: Arc::clone(&self.tokenizer),
+            chat: self.chat.clone(),
+            chat_problem: self.chat_problem.clone(),
+            quantized: self.quantized,
+            changes,
+            template_note: Once::new(),
         })
     }
 
@@ -224,8 +220,8 @@ impl Loaded {
         let (_, id) = read_changes(plan)?;
         ensure!(
             id == self.changes,
-            "it changes the model's weights, or others do: this command takes such plans one at a time, and \
-             not beside others"
+            "it changes the model's weights, and this command runs those of the file; write a file that has \
+             the changes with `fewron convert MODEL OUT.gguf --plan PLAN --mask-out MASKS`"
         );
         Ok(())
     }
@@ -239,52 +235,50 @@ impl Loaded {
     }
 }
 
-/// A budget for weights in memory; the others go to a file in the cache folder.
-fn residency(budget_bytes: usize, heat: Vec<Vec<f32>>) -> Result<Residency> {
-    let directory = store::Home::find()?.folder()?;
-    Ok(Residency { budget_bytes, heat, gate_stays_hot: true, directory })
+/// The file or directory of a model, its weights unread.
+fn open_source(path: &Path) -> Result<Source> {
+    Ok(if path.is_dir() {
+        Source::HuggingFace(HfDirectory::open(path).map_err(|e| bad_model(path, e))?)
+    } else {
+        Source::Gguf(Gguf::open(path)?)
+    })
 }
 
-/// How a plan wants a model to lie in memory.
-#[derive(Default)]
-struct Wishes {
-    by_input: bool,
-    heat: Vec<Vec<f32>>,
-    changes: Option<(Changes, u64)>,
+/// Loads the weights, with progress.
+fn load(
+    source: Source,
+    path: &Path,
+    quantize: Option<DType>,
+    options: LoadOptions,
+) -> Result<Model> {
+    let recipe = quantize.map(|dtype| Recipe { dtype, output: None, embedding: None });
+    let mut progress = None;
+    let options = LoadOptions { recipe, ..options };
+    let model = Model::load(source, &options, &mut |done, parts| {
+        let new = || Progress::late("loading", Unit::Items, parts as u64);
+        progress.get_or_insert_with(new).set(done as u64);
+    });
+    model.map_err(|e| bad_model(path, e))
 }
 
-impl Wishes {
-    /// What a plan file says before its model is loaded; nothing for one that cannot be read, which is told
-    /// when it is used.
-    fn of(path: &Path, model: &ModelFile) -> Self {
-        let path = if path == Path::new("auto") { beside(&model.path) } else { path.to_owned() };
-        let Ok(bytes) = std::fs::read(path) else { return Self::default() };
-        let policy = read_record(&bytes).map(|record| record.policy);
-        let by_input = matches!(policy, Ok(PolicyKind::Input));
-        Self { by_input, heat: read_frequency(&bytes), changes: read_changes(&bytes).ok() }
-    }
-}
-
-/// The changes that all of the plans make to the weights.
-fn changes(plans: &[&Path], wishes: &[Wishes]) -> Result<(Changes, u64)> {
-    let mut all = plans.iter().zip(wishes).filter_map(|(p, w)| Some((p, w.changes.as_ref()?)));
-    let Some((first, (changes, id))) = all.next() else {
-        return Ok((Changes::default(), NO_CHANGES));
-    };
-    if let Some((other, _)) = all.find(|(_, (_, other))| other != id) {
+/// What all of the plans change in the weights.
+fn common_id(plans: &[&Path], wishes: &[Wishes]) -> Result<u64> {
+    let mut all = plans.iter().zip(wishes).filter(|(_, wishes)| wishes.readable);
+    let Some((first, Wishes { id, .. })) = all.next() else { return Ok(NO_CHANGES) };
+    if let Some((other, _)) = all.find(|(_, other)| other.id != *id) {
         bail!(
             "{} and {} change the model's weights in different ways; run them one at a time",
             first.display(),
             other.display()
         );
     }
-    if !changes.is_empty() {
+    if *id != NO_CHANGES {
         let plan = first.display();
         ui::note(&format!(
             "{plan} changes the model's weights: here dense is that model, unmasked"
         ));
     }
-    Ok((changes.clone(), *id))
+    Ok(*id)
 }
 
 /// Where the plan of a model lies by itself: `MODEL.fewron`.
@@ -295,7 +289,7 @@ pub(crate) fn beside(model: &Path) -> PathBuf {
 }
 
 /// A problem of the model, with the file that has it; errors of reading a file name it themselves.
-fn bad_model(path: &Path, error: ModelError) -> anyhow::Error {
+pub(crate) fn bad_model(path: &Path, error: ModelError) -> anyhow::Error {
     match error {
         ModelError::Gguf(error) => error.into(),
         ModelError::HuggingFace(error) => error.into(),

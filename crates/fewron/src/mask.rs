@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use fewron_model::{Model, Pool};
+use fewron_model::{Model, ModelConfig, Pool};
 use fewron_sparsity::plan::file::{PlanError, from_bytes, read_record};
 use fewron_sparsity::plan::record::{PlanModel, PlanRecord};
 use fewron_sparsity::{Calibration, Counted, Plan, PolicyKind, Scope, Selection};
 
 use crate::cli::{self, MaskArgs};
 use crate::loaded::Loaded;
+use crate::store::ModelFile;
 
 /// A policy that counts what it keeps.
 pub(crate) type Mask<'a> = Counted<&'a Plan>;
@@ -23,7 +24,8 @@ pub(crate) struct Masking {
     pub(crate) plan: Plan,
     /// What a plan file says about itself.
     pub(crate) record: Option<PlanRecord>,
-    model: Arc<Model>,
+    /// What it masks.
+    pub(crate) model: Arc<Model>,
 }
 
 impl Masking {
@@ -84,11 +86,20 @@ impl Masking {
 /// # Errors
 /// When its files cannot be hashed.
 pub(crate) fn plan_model(loaded: &Loaded) -> Result<PlanModel> {
-    let config = loaded.model.config();
+    let quantized = loaded.quantized().map(|dtype| dtype.to_string());
+    Ok(PlanModel { quantized, ..plan_model_of(&loaded.file, loaded.model.config())? })
+}
+
+/// A model file that is not loaded, as plans know it.
+///
+/// # Errors
+/// When it cannot be hashed.
+pub(crate) fn plan_model_of(file: &ModelFile, config: &ModelConfig) -> Result<PlanModel> {
+    let shown = file.path.display();
     Ok(PlanModel {
-        name: loaded.file.name.clone(),
-        sha256: loaded.sha256()?,
-        quantized: loaded.quantized().map(|dtype| dtype.to_string()),
+        name: file.name.clone(),
+        sha256: file.sha256().with_context(|| format!("cannot hash {shown}"))?,
+        quantized: None,
         layers: config.layers.len(),
         hidden: config.hidden,
         intermediate: config.intermediate,
@@ -109,7 +120,11 @@ pub(crate) fn read_plan_record(path: &Path) -> Result<PlanRecord> {
     read_record(&read_plan(path)?).map_err(|error| bad_plan(path, &error))
 }
 
-fn read_plan(path: &Path) -> Result<Vec<u8>> {
+/// The bytes of a plan file.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn read_plan(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| {
         format!("cannot read the plan {}; `fewron calibrate` makes plans", path.display())
     })

@@ -77,9 +77,9 @@ impl About {
 /// Refuses to write over a file that is read, or over any file unless it is asked for.
 pub(crate) fn check_target<'a>(
     mut inputs: impl Iterator<Item = &'a Path>,
+    output: &Path,
     args: &WriteArgs,
 ) -> Result<()> {
-    let output = &args.output;
     let written = output.canonicalize();
     let same = |input: &Path| match (input.canonicalize(), &written) {
         (Ok(input), Ok(written)) => input == *written,

@@ -13,7 +13,11 @@ use support::fewron;
 
 /// A plan for tiny-llama with few tokens and a low rank.
 fn calibrate(home: &Path, plan: &Path, more: &[&str]) -> support::Run {
-    let mut arguments = vec!["calibrate", "tiny-llama", "--tokens", "1024", "--weighting", "rms"];
+    calibrate_model("tiny-llama", home, plan, more)
+}
+
+fn calibrate_model(model: &str, home: &Path, plan: &Path, more: &[&str]) -> support::Run {
+    let mut arguments = vec!["calibrate", model, "--tokens", "1024", "--weighting", "rms"];
     arguments.extend(["--traced-tokens", "64", "--compensation", "32", "--out"]);
     arguments.push(plan.to_str().unwrap());
     arguments.extend(more);
@@ -60,8 +64,15 @@ fn a_plan_is_made_and_used() {
     assert_eq!(run.code, 0, "{}", run.stderr);
 }
 
-/// The plan with a norm in place of the model's: what `recover` writes, without edits.
+/// The plan with two norms in place of the model's: what `recover` writes, without edits.
 fn recovered(plan: &Path, to: &Path, norm: f32) {
+    let values: Vec<u8> = [norm; 160].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let norms = ["norm.output", "norm.0.attn_norm"].map(|name| (name, Dtype::F32, 160, &*values));
+    changing(plan, to, &norms);
+}
+
+/// The plan with more tensors of one dimension, as one of format 2.
+fn changing(plan: &Path, to: &Path, more: &[(&str, Dtype, usize, &[u8])]) {
     let bytes = fs::read(plan).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let old = header.metadata().as_ref().unwrap()["fewron.plan"].clone();
@@ -69,9 +80,10 @@ fn recovered(plan: &Path, to: &Path, norm: f32) {
     json["format_version"] = 2.into();
     let metadata = HashMap::from([("fewron.plan".to_owned(), json.to_string())]);
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let values: Vec<u8> = [norm; 160].iter().flat_map(|value| value.to_le_bytes()).collect();
-    let new = TensorView::new(Dtype::F32, vec![160], &values).unwrap();
-    let tensors = file.tensors().into_iter().chain([("norm.output".to_owned(), new)]);
+    let view = |&(name, dtype, len, data): &(&str, Dtype, usize, _)| {
+        (name.to_owned(), TensorView::new(dtype, vec![len], data).unwrap())
+    };
+    let tensors = file.tensors().into_iter().chain(more.iter().map(view));
     fs::write(to, safetensors::serialize(tensors, Some(metadata)).unwrap()).unwrap();
 }
 
@@ -100,19 +112,140 @@ fn a_recovered_plan_changes_the_model() {
     let scores = [plan, half, twice].map(score);
     assert_eq!(scores.map(|score| score.1), [false, true, true]);
     assert!(scores[0].0 != scores[1].0 && scores[1].0 != scores[2].0, "{scores:?}");
-    let bench = ["--prefill", "0", "--kv", "0", "--decode", "4"];
-    for (plans, problem) in [
-        (["--plan", half, "--plan", twice], "in different ways"),
-        (["--plan", half, "--plan", plan], "in different ways"),
-    ] {
-        let run = fewron(home.path(), &[&["bench", "tiny-llama"], &plans[..], &bench].concat());
-        assert_eq!(run.code, 2, "{}", run.stdout);
-        assert!(run.stderr.contains(problem), "{}", run.stderr);
-    }
     let sweep = ["sweep", "tiny-llama", "--protocol", "runtime", "--limit", "1", "--plan", half];
     let run = fewron(home.path(), &sweep);
     assert_eq!(run.code, 2, "{}", run.stdout);
     assert!(run.stderr.contains("changes the model's weights"), "{}", run.stderr);
+}
+
+#[test]
+fn dense_is_the_original_beside_recovered_plans() {
+    let home = tempfile::tempdir().unwrap();
+    let [plan, half, twice] = ["plan", "half", "twice"].map(|name| home.path().join(name));
+    let run = calibrate(home.path(), &plan, &["--sparsity", ".5", "--uniform"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    recovered(&plan, &half, 0.5);
+    recovered(&plan, &twice, 2.0);
+    let [plan, half, twice] = [&plan, &half, &twice].map(|path| path.to_str().unwrap());
+    let text = home.path().join("text.txt");
+    fs::write(&text, "The cat sat on the mat and looked at the dog. ".repeat(30)).unwrap();
+    let task = format!("perplexity={}", text.display());
+    let run = |more: &[&str]| {
+        let eval = ["eval", "tiny-llama", "--task", &task, "--limit", "3", "--json", "-"];
+        fewron(home.path(), &[&eval, more].concat())
+    };
+    // Names of the variants and, by name, what each makes of all samples.
+    let eval = |more: &[&str]| {
+        let run = run(more);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(!run.stderr.contains("changes the model's weights"), "{}", run.stderr);
+        let eval: Value = serde_json::from_str(&run.stdout).unwrap();
+        let names: Vec<String> = serde_json::from_value(eval["variants"].clone()).unwrap();
+        let samples = eval["tasks"][0]["samples"].as_array().unwrap().clone();
+        let of = |lane: usize| -> Vec<Value> {
+            samples.iter().map(|sample| sample["variants"][lane].clone()).collect()
+        };
+        let outcomes = (0..names.len()).map(of).collect::<Vec<_>>();
+        (names, outcomes)
+    };
+    let (names, all) = eval(&["--plan", half, "--plan", twice, "--plan", plan, "--unmasked"]);
+    assert_eq!(names, ["dense", "half", "half unmasked", "twice", "twice unmasked", "plan"]);
+    assert_eq!(all[0].len(), 2);
+    assert_eq!(all[0], eval(&[]).1[0]);
+    let alone = |path: &str| eval(&["--plan", path]).1[1].clone();
+    assert_eq!([&all[1], &all[3], &all[5]], [&alone(half), &alone(twice), &alone(plan)]);
+    assert_eq!(all[4], eval(&["--plan", twice, "--unmasked"]).1[2]);
+    let nll = |lane: usize| all[lane][0]["nll"].as_f64().unwrap();
+    assert!((0..6).all(|a| (0..a).all(|b| nll(a) != nll(b))), "{:?}", [0, 1, 2, 3, 4, 5].map(nll));
+    let budget = run(&["--plan", half, "--unmasked", "--resident-budget", "2"]);
+    assert_eq!(budget.code, 0, "{}", budget.stderr);
+    assert!(budget.stderr.contains("2 models share --resident-budget"), "{}", budget.stderr);
+    let none = run(&["--plan", plan, "--unmasked"]);
+    assert_eq!(none.code, 2, "{}", none.stdout);
+    assert!(none.stderr.contains("none of these plans changes any"), "{}", none.stderr);
+    let bench = ["bench", "tiny-llama", "--prefill", "0", "--kv", "0,4", "--decode", "4"];
+    let run = fewron(home.path(), &[&bench[..], &["--plan", half, "--plan", twice]].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("half") && run.stdout.contains("twice"), "{}", run.stdout);
+}
+
+#[test]
+fn a_merged_file_is_the_recovered_model() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let [model, merged, masks] = ["tiny.gguf", "merged.gguf", "masks.plan"].map(path);
+    let [plan, recovered] = ["plan", "recovered"].map(path);
+    let fewron = |arguments: &[&str]| fewron(home.path(), arguments);
+    let done = |arguments: &[&str]| {
+        let run = fewron(arguments);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        run
+    };
+    done(&["convert", "tiny-llama", &model, "--type", "q4_0"]);
+    let more = ["--sparsity", ".5", "--uniform"];
+    let run = calibrate_model(&model, home.path(), Path::new(&plan), &more);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    // The first 2,000 codes get smaller by 1: gaps of 0 and signs of 1, four edits in a byte.
+    let edits = [&[0xd0, 7, 0, 0, 0, 1, 0, 0][..], &[0xaa; 500]].concat();
+    let norm: Vec<u8> = [1.5f32; 160].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let tensors = [
+        ("edits.0.q", Dtype::U8, edits.len(), &*edits),
+        ("edits.1.up", Dtype::U8, edits.len(), &*edits),
+        ("norm.1.attn_norm", Dtype::F32, 160, &*norm),
+    ];
+    changing(Path::new(&plan), Path::new(&recovered), &tensors);
+
+    let run = done(&["convert", &model, &merged, "--plan", &recovered]);
+    assert!(run.stderr.contains("--mask-out writes its masks"), "{}", run.stderr);
+    let convert = ["convert", &model, &merged, "--plan", &recovered, "--mask-out", &masks];
+    assert!(fewron(&convert).stderr.contains("is there already"));
+    let run = done(&[&convert[..], &["--force"]].concat());
+    assert_eq!(run.stderr, "");
+    assert!(run.stdout.starts_with(&format!("{merged}: ")), "{}", run.stdout);
+
+    let text = path("text.txt");
+    fs::write(&text, "The cat sat on the mat and looked at the dog. ".repeat(30)).unwrap();
+    let score = |arguments: &[&str]| {
+        let score = ["score", "--text-file", &text, "--json"];
+        let run = done(&[&score[..], arguments].concat());
+        let json: Value = serde_json::from_str(&run.stdout).unwrap();
+        (json["logprobs"].clone(), json["active"].clone())
+    };
+    let sparse = score(&[&model, "--plan", &recovered]);
+    assert_eq!(score(&[&merged, "--plan", &masks]), sparse);
+    assert_ne!(score(&[&model, "--plan", &plan]), sparse);
+    assert_ne!(score(&[&merged]).0, score(&[&model]).0);
+    let task = format!("perplexity={text}");
+    let eval = |arguments: &[&str], lane: usize| {
+        let run = done(&[&["eval", "--task", &task, "--json", "-"], arguments].concat());
+        let json: Value = serde_json::from_str(&run.stdout).unwrap();
+        let samples = json["tasks"][0]["samples"].as_array().unwrap().clone();
+        let nll = |sample: &Value| sample["variants"][lane]["nll"].clone();
+        samples.iter().map(nll).collect::<Vec<Value>>()
+    };
+    let unmasked = eval(&[&model, "--plan", &recovered, "--unmasked"], 2);
+    assert_eq!(eval(&[&merged], 0), unmasked);
+    assert_eq!(eval(&[&model, "--plan", &recovered], 1), eval(&[&merged, "--plan", &masks], 1));
+
+    let refused = |arguments: &[&str]| {
+        let run = fewron(&[&["convert"], arguments, &["--force"]].concat());
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{}", run.stderr);
+        run.stderr
+    };
+    let out = path("out.gguf");
+    for (arguments, problem) in [
+        (&[&model, &out, "--plan", &plan][..], "changes no weights, so there is nothing to merge"),
+        (&[&merged, &out, "--plan", &recovered], "was made for model tiny.gguf"),
+        (&["tiny-llama", &out, "--plan", &recovered], "is a Hugging Face directory"),
+        (&[&model, &recovered, "--plan", &recovered], "is the file that is read"),
+        (&[&model, &out, "--plan", &recovered, "--mask-out", &out], "cannot both be"),
+        (&[&model, &out, "--plan", &recovered, "--type", "q8_0"], "cannot be used with"),
+        (&[&model, &out], "--plan with what a recovered plan changes"),
+    ] {
+        let error = refused(arguments);
+        assert!(error.contains(problem), "{error}");
+    }
+    assert!(!Path::new(&out).exists());
 }
 
 #[test]
@@ -130,6 +263,10 @@ fn plans_that_are_not_for_a_model_are_refused() {
     let error = refused("tiny-qwen3", &plan);
     assert!(error.contains("was made for model tiny-llama"), "{error}");
     assert!(error.contains("run `fewron calibrate` to make a plan for it"), "{error}");
+    let changing = home.path().join("changing.plan");
+    recovered(&plan, &changing, 2.0);
+    let error = refused("tiny-qwen3", &changing);
+    assert!(error.contains("was made for model tiny-llama"), "{error}");
     let cut = home.path().join("cut.plan");
     let bytes = fs::read(&plan).unwrap();
     fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();

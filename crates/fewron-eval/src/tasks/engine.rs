@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fewron_kernels::{Isa, log_sum_exp};
+use fewron_model::sampler::argmax;
 use fewron_model::{
     Choice, InputSite, KvCache, Logits, MaskSource, Model, ModelError, Pool, Session,
 };
@@ -19,19 +20,10 @@ const LOGITS_BYTES: usize = 64 << 20;
 /// The dense model (the first) or a variant, on one sample.
 pub(super) struct Lane<'a> {
     mask: Option<Box<dyn VariantMask + 'a>>,
+    /// Index of its model's reader.
+    pub(super) reader: usize,
     /// MLP neurons that ran at masked tokens, over all layers, and all of them.
     pub(super) active: Active,
-}
-
-impl<'a> Lane<'a> {
-    /// The dense model and the variants, anew for a sample.
-    pub(super) fn start(variants: &'a [&'a dyn Variant]) -> Result<Vec<Self>, VariantError> {
-        let dense = Self { mask: None, active: Active::default() };
-        let sparse = variants
-            .iter()
-            .map(|variant| Ok(Self { mask: Some(variant.start()?), active: Active::default() }));
-        std::iter::once(Ok(dense)).chain(sparse).collect()
-    }
 }
 
 /// Tokens that go on a text, for a lane.
@@ -41,34 +33,54 @@ pub(super) struct Part<'t> {
     pub(super) tokens: &'t [u32],
 }
 
-/// A session and what it has read.
+/// The models of all lanes, at work on one sample after the other.
 pub(super) struct Engine {
-    session: Session,
-    /// The tokens in the session's cache, read dense.
-    known: Vec<u32>,
+    /// The dense model's is the first.
+    readers: Vec<Reader>,
     /// Tokens whose logits fit the memory for them.
     at_once: usize,
 }
 
 impl Engine {
     /// A worker with kernels on one thread.
-    pub(super) fn new(model: &Arc<Model>) -> Self {
-        let row_bytes = model.config().vocab * size_of::<f32>();
+    pub(super) fn new(dense: &Arc<Model>) -> Self {
+        let row_bytes = dense.config().vocab * size_of::<f32>();
         let at_once = (LOGITS_BYTES / row_bytes).clamp(1, MOST_AT_ONCE);
-        let session = Session::new(Arc::clone(model), Arc::new(Pool::new(1)));
-        Self { session, known: Vec::new(), at_once }
+        Self { readers: vec![Reader::new(dense)], at_once }
+    }
+
+    /// The dense model and the variants, anew for a sample.
+    pub(super) fn start<'a>(
+        &mut self,
+        variants: &'a [&'a dyn Variant],
+    ) -> Result<Vec<Lane<'a>>, VariantError> {
+        let mut lanes = vec![Lane { mask: None, reader: 0, active: Active::default() }];
+        for variant in variants {
+            let reader = variant.model().map_or(0, |model| self.reader(model));
+            lanes.push(Lane { mask: variant.start()?, reader, active: Active::default() });
+        }
+        Ok(lanes)
+    }
+
+    /// Index of a model's reader.
+    fn reader(&mut self, model: &Arc<Model>) -> usize {
+        let known = self.readers.iter().position(|reader| Arc::ptr_eq(reader.model(), model));
+        known.unwrap_or_else(|| {
+            self.readers.push(Reader::new(model));
+            self.readers.len() - 1
+        })
     }
 
     pub(super) fn isa(&self) -> Isa {
-        self.session.model().isa()
+        self.readers[0].model().isa()
     }
 
     pub(super) fn vocab(&self) -> usize {
-        self.session.model().config().vocab
+        self.readers[0].model().config().vocab
     }
 
     pub(super) fn context(&self) -> usize {
-        self.session.model().config().context
+        self.readers[0].model().config().context
     }
 
     /// Tokens that should run in one batch at most.
@@ -76,33 +88,92 @@ impl Engine {
         self.at_once
     }
 
-    /// The text of a prompt that a lane reads dense. What it shares with the last prompt is not run
-    /// again, unless the lane's mask sees its prompt.
+    /// The text of a prompt that a lane reads dense. What it shares with the last prompt of the lane's model
+    /// is not run again, unless the lane's mask sees its prompt.
     pub(super) fn read(&mut self, lane: &mut Lane, tokens: &[u32]) -> Result<KvCache, ModelError> {
+        let reader = &mut self.readers[lane.reader];
         match lane.mask.as_mut().filter(|mask| mask.sees_prompt()) {
-            Some(mask) => {
-                self.session.truncate(0);
-                self.known.clear();
-                mask.read_prompt(&mut self.session, tokens, Logits::None)?;
-            }
-            None => {
-                let same = self.known.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-                self.session.truncate(same);
-                self.known.truncate(same);
-                self.session.forward(&tokens[same..], None, None, Logits::None)?;
-                self.known.extend(&tokens[same..]);
-            }
+            Some(mask) => reader.read_with(&mut **mask, tokens)?,
+            None => reader.read(tokens)?,
         }
-        Ok(self.session.cache().clone())
+        Ok(reader.session.cache().clone())
     }
 
-    /// Runs the parts in one batch: their texts, longer by their tokens, and the logits of all
-    /// tokens, `[tokens, vocab]`, part after part.
+    /// The greedy token behind a prompt of one token at least, dense, by each reader's model.
+    pub(super) fn first_tokens(&mut self, prompt: &[u32]) -> Result<Vec<u32>, ModelError> {
+        self.readers.iter_mut().map(|reader| reader.first_token(prompt)).collect()
+    }
+
+    /// Runs the parts, those of a model in one batch: their texts, longer by their tokens, and the logits of
+    /// each part's tokens, `[tokens, vocab]`.
     pub(super) fn step(
         &mut self,
         lanes: &mut [Lane],
         parts: Vec<Part>,
-    ) -> Result<(Vec<KvCache>, &[f32]), ModelError> {
+    ) -> Result<(Vec<KvCache>, Vec<&[f32]>), ModelError> {
+        let mut done = Vec::new();
+        let mut waiting: Vec<(usize, Part)> = parts.into_iter().enumerate().collect();
+        for (index, reader) in self.readers.iter_mut().enumerate() {
+            let (own, others): (Vec<_>, Vec<_>) =
+                waiting.into_iter().partition(|(_, part)| lanes[part.lane].reader == index);
+            waiting = others;
+            let (places, own): (Vec<usize>, Vec<Part>) = own.into_iter().unzip();
+            done.extend(places.into_iter().zip(reader.step(lanes, own)?));
+        }
+        done.sort_by_key(|&(place, _)| place);
+        Ok(done.into_iter().map(|(_, result)| result).unzip())
+    }
+}
+
+/// A model's session and what it has read.
+struct Reader {
+    session: Session,
+    /// The tokens in the session's cache, read dense.
+    known: Vec<u32>,
+}
+
+impl Reader {
+    fn new(model: &Arc<Model>) -> Self {
+        let session = Session::new(Arc::clone(model), Arc::new(Pool::new(1)));
+        Self { session, known: Vec::new() }
+    }
+
+    fn model(&self) -> &Arc<Model> {
+        self.session.model()
+    }
+
+    /// Has these tokens in the session, dense.
+    fn read(&mut self, tokens: &[u32]) -> Result<(), ModelError> {
+        let same = self.known.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        self.session.truncate(same);
+        self.known.truncate(same);
+        self.session.forward(&tokens[same..], None, None, Logits::None)?;
+        self.known.extend(&tokens[same..]);
+        Ok(())
+    }
+
+    /// Has these tokens in the session, as a mask reads them.
+    fn read_with(&mut self, mask: &mut dyn VariantMask, tokens: &[u32]) -> Result<(), ModelError> {
+        self.session.truncate(0);
+        self.known.clear();
+        mask.read_prompt(&mut self.session, tokens, Logits::None)
+    }
+
+    /// The greedy token behind these.
+    fn first_token(&mut self, tokens: &[u32]) -> Result<u32, ModelError> {
+        let (before, last) = tokens.split_at(tokens.len() - 1);
+        self.read(before)?;
+        let first = argmax(self.session.forward(last, None, None, Logits::Last)?);
+        self.known.extend(last);
+        Ok(first)
+    }
+
+    /// Runs the parts in one batch: text and logits of each.
+    fn step(
+        &mut self,
+        lanes: &mut [Lane],
+        parts: Vec<Part>,
+    ) -> Result<Vec<(KvCache, &[f32])>, ModelError> {
         let mut next = vec![0; lanes.len()];
         let mut owners = Vec::new();
         for part in &parts {
@@ -111,7 +182,8 @@ impl Engine {
                 next[part.lane] += 1;
             }
         }
-        let neurons = self.session.model().config().intermediate;
+        let config = self.model().config();
+        let (neurons, vocab) = (config.intermediate, config.vocab);
         let (mut texts, mut tokens) = (Vec::new(), Vec::new());
         for part in parts {
             texts.push(part.text);
@@ -119,8 +191,13 @@ impl Engine {
         }
         let mut joined = Joined { lanes, owners, neurons };
         let masks = joined.masked().then_some(&mut joined as &mut dyn MaskSource);
-        let logits = self.session.forward_each(&mut texts, &tokens, |_| Logits::All, masks)?;
-        Ok((texts, logits))
+        let mut rest = self.session.forward_each(&mut texts, &tokens, |_| Logits::All, masks)?;
+        let logits = tokens.into_iter().map(|tokens| {
+            let (own, others) = rest.split_at(tokens.len() * vocab);
+            rest = others;
+            own
+        });
+        Ok(texts.into_iter().zip(logits).collect())
     }
 }
 

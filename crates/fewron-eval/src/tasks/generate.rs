@@ -27,16 +27,14 @@ pub(super) fn measure(
     sample: &Question,
     prompt: &[u32],
 ) -> Result<Vec<Outcome>, SampleError> {
-    let Some((last, before)) = prompt.split_last() else {
+    if prompt.is_empty() {
         return Err(SampleError::NoTokens { text: sample.prompt.clone() });
-    };
-    let text = engine.read(&mut lanes[0], before)?;
-    let dense = Part { lane: 0, text, tokens: std::slice::from_ref(last) };
-    let first = argmax(engine.step(lanes, vec![dense])?.1);
+    }
+    let first = engine.first_tokens(prompt)?;
     let (mut texts, mut runs) = (Vec::new(), Vec::new());
     for (lane, state) in lanes.iter_mut().enumerate() {
         texts.push(engine.read(state, prompt)?);
-        runs.push(Run { lane, tokens: vec![first] });
+        runs.push(Run { lane, tokens: vec![first[state.reader]] });
     }
     let mut answers = vec![(String::new(), 0); lanes.len()];
     loop {
@@ -48,9 +46,8 @@ pub(super) fn measure(
             let tokens = &run.tokens[run.tokens.len() - 1..];
             Part { lane: run.lane, text, tokens }
         });
-        let vocab = engine.vocab();
         let (longer, logits) = engine.step(lanes, parts.collect())?;
-        let next: Vec<u32> = logits.chunks_exact(vocab).map(argmax).collect();
+        let next: Vec<u32> = logits.into_iter().map(argmax).collect();
         texts = longer;
         runs.iter_mut().zip(next).for_each(|(run, token)| run.tokens.push(token));
     }

@@ -64,7 +64,7 @@ fn logprobs(
     let (texts, logits) = engine.step(lanes, parts)?;
     let first =
         |rows: &[f32]| answers.iter().map(|a| sum_of(isa, rows, &a[..=shared], vocab)).collect();
-    let mut sums: Vec<Vec<f64>> = logits.chunks_exact(start.len() * vocab).map(first).collect();
+    let mut sums: Vec<Vec<f64>> = logits.into_iter().map(first).collect();
     let rest = |answer: usize| &answers[answer][shared..];
     let all =
         (0..lanes.len()).flat_map(|lane| (0..answers.len()).map(move |answer| (lane, answer)));
@@ -74,11 +74,9 @@ fn logprobs(
             let tokens = &rest(answer)[..rest(answer).len() - 1];
             Part { lane, text: texts[lane].clone(), tokens }
         };
-        let (_, mut logits) = engine.step(lanes, batch.iter().map(part).collect())?;
-        for &(lane, answer) in batch {
-            let labels = &rest(answer)[1..];
-            sums[lane][answer] += sum_of(isa, logits, labels, vocab);
-            logits = &logits[labels.len() * vocab..];
+        let (_, logits) = engine.step(lanes, batch.iter().map(part).collect())?;
+        for (&(lane, answer), rows) in batch.iter().zip(logits) {
+            sums[lane][answer] += sum_of(isa, rows, &rest(answer)[1..], vocab);
         }
     }
     Ok(sums)

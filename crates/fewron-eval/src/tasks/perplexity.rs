@@ -50,7 +50,7 @@ pub(super) fn measure(
         let parts = parts.map(|(lane, text)| Part { lane, text, tokens }).collect();
         let (longer, logits) = engine.step(lanes, parts)?;
         texts = longer;
-        let rows = |lane: usize| logits[lane * labels.len() * vocab..].chunks_exact(vocab);
+        let rows = |lane: usize| logits[lane].chunks_exact(vocab);
         for (lane, sums) in sums.iter_mut().enumerate() {
             for ((row, dense), &label) in rows(lane).zip(rows(0)).zip(labels) {
                 let norm = log_sum_exp(isa, row);

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::aggregate::aggregate;
 use super::definition::Definition;
-use super::engine::{Engine, Lane};
+use super::engine::Engine;
 use super::journal::{Active, Journal, JournalError, MeasuredSample};
 use super::record::{Outcome, Record, SampleRecord, TaskRecord, VariantResult};
 use super::sample::Samples;
@@ -23,7 +23,7 @@ const DENSE: &str = "dense";
 
 /// What tasks run on and whom they tell.
 pub struct Eval<'a> {
-    /// The model.
+    /// The dense model.
     pub model: Arc<Model>,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
@@ -211,7 +211,7 @@ impl Eval<'_> {
         samples: &Prepared,
         index: usize,
     ) -> Result<(Vec<Outcome>, Vec<Active>), SampleError> {
-        let mut lanes = Lane::start(self.variants).map_err(SampleError::Variant)?;
+        let mut lanes = engine.start(self.variants).map_err(SampleError::Variant)?;
         let outcomes = match (&task.definition, samples) {
             (Definition::Perplexity(task), Prepared::Windows(windows)) => {
                 perplexity::measure(engine, &mut lanes, task, &windows[index])

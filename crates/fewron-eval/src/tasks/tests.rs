@@ -4,23 +4,37 @@ mod laws;
 mod records;
 mod samples;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use fewron_model::gguf::Gguf;
 use fewron_model::tokenizer::Tokenizer;
-use fewron_model::{MaskSource, Model};
+use fewron_model::{Changes, LoadOptions, MaskSource, Model, Source};
 use fewron_sparsity::{Calibration, Plan, Policy, PolicyKind, Scope, Selection};
 
 use super::*;
 
 fn tiny() -> (Arc<Model>, Tokenizer) {
+    load(Changes::default())
+}
+
+/// The same model with another norm, so that all of its keys and values are others.
+fn changed() -> Arc<Model> {
+    let norm = (0..48).map(|at| 0.2 + at as f32 / 16.0).collect();
+    let vectors = HashMap::from([("blk.0.attn_norm.weight".to_owned(), norm)]);
+    load(Changes { vectors, ..Changes::default() }).0
+}
+
+fn load(changes: Changes) -> (Arc<Model>, Tokenizer) {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/goldens/tiny/tiny-llama.gguf");
     let gguf = Gguf::open(&path).unwrap();
     let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
-    (Arc::new(Model::from_gguf(gguf).unwrap()), tokenizer)
+    let options = LoadOptions { changes, ..LoadOptions::default() };
+    let model = Model::load(Source::Gguf(gguf), &options, &mut |_, _| {}).unwrap();
+    (Arc::new(model), tokenizer)
 }
 
 /// The gate policy at a ratio.
@@ -46,8 +60,8 @@ impl Variant for Gate {
         &self.name
     }
 
-    fn start(&self) -> Result<Box<dyn VariantMask + '_>, VariantError> {
-        Ok(Box::new(Started(Policy::new(&self.plan))))
+    fn start(&self) -> Result<Option<Box<dyn VariantMask + '_>>, VariantError> {
+        Ok(Some(Box::new(Started(Policy::new(&self.plan)))))
     }
 }
 
@@ -65,7 +79,17 @@ impl VariantMask for Started<'_> {
 
 /// Runs a task on the tiny model.
 fn run(task: &Task, variants: &[&dyn Variant], threads: usize) -> Result<TaskRecord, EvalError> {
-    let (model, tokenizer) = tiny();
+    run_on(tiny().0, task, variants, threads)
+}
+
+/// Runs a task with this model as the dense one.
+fn run_on(
+    model: Arc<Model>,
+    task: &Task,
+    variants: &[&dyn Variant],
+    threads: usize,
+) -> Result<TaskRecord, EvalError> {
+    let (_, tokenizer) = tiny();
     let stop = AtomicBool::new(false);
     let progress = |_: u64, _: u64| {};
     let (tokenizer, progress, stop) = (&tokenizer, &progress, &stop);

@@ -1,5 +1,8 @@
 //! Writing a model file: its metadata, and its tensors in the types of a recipe.
 
+mod changed;
+
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::ops::{ControlFlow, Range};
 use std::sync::Mutex;
@@ -11,6 +14,7 @@ use super::recipe::{Change, Recipe};
 use super::writer::{self, Entry, Field};
 use super::{Gguf, GgufError};
 use crate::mapped::Mapped;
+use crate::model::Edit;
 
 /// Version of ggml's block formats (`GGML_QNT_VERSION`).
 const QUANTIZATION_VERSION: u32 = 2;
@@ -44,21 +48,27 @@ pub enum NewFileError {
 pub(crate) enum Data<'a> {
     /// In a range of a mapped file.
     Mapped(&'a Mapped, Range<usize>),
+    /// In a range of a mapped file, but for these edits.
+    Edited(&'a Mapped, Range<usize>, &'a [Edit]),
     /// In memory.
     Owned(Vec<u8>),
 }
 
 impl Data<'_> {
-    fn bytes(&self) -> &[u8] {
+    fn bytes(&self, dtype: DType) -> Cow<'_, [u8]> {
         match self {
-            Data::Mapped(map, range) => &map[range.clone()],
-            Data::Owned(bytes) => bytes,
+            Data::Mapped(map, range) => Cow::Borrowed(&map[range.clone()]),
+            Data::Edited(map, range, edits) => {
+                Cow::Owned(Edit::make(edits, dtype, &map[range.clone()]))
+            }
+            Data::Owned(bytes) => Cow::Borrowed(bytes),
         }
     }
 
     fn release(&self) {
-        if let Data::Mapped(map, range) = self {
-            map.release(range.clone());
+        match self {
+            Data::Mapped(map, range) | Data::Edited(map, range, _) => map.release(range.clone()),
+            Data::Owned(_) => {}
         }
     }
 }
@@ -129,12 +139,12 @@ impl NewTensor<'_> {
         write: &mut dyn FnMut(&[u8]) -> Result<(), NewFileError>,
     ) -> Result<(), NewFileError> {
         let Change { from, to, .. } = self.change;
-        let bytes = self.data.bytes();
+        let bytes = self.data.bytes(from);
         if from == to && self.weights == Weights::AsTheyAre {
             return bytes.chunks(PIECE_BYTES).try_for_each(write);
         }
         let (rows, cols) = self.extents();
-        let source = Matrix::new(from, rows, cols, bytes);
+        let source = Matrix::new(from, rows, cols, &bytes);
         let (Some(source), Some(row_bytes)) = (source, to.row_bytes(cols)) else {
             unreachable!("the source was checked, and the new type fits the rows");
         };
@@ -175,8 +185,8 @@ impl<'a> NewFile<'a> {
         tensors: Vec<NewTensor<'a>>,
         recipe: &Recipe,
     ) -> Self {
-        set(&mut fields, "general.file_type", recipe.file_type());
-        set(&mut fields, "general.quantization_version", QUANTIZATION_VERSION);
+        set(&mut fields, "general.file_type", Field::U32(recipe.file_type()));
+        set(&mut fields, "general.quantization_version", Field::U32(QUANTIZATION_VERSION));
         Self { fields, alignment, tensors }
     }
 
@@ -189,11 +199,6 @@ impl<'a> NewFile<'a> {
     /// [`super::GgufProblem::UnsupportedType`] when a tensor has a type that fewron cannot read.
     pub fn requantized(gguf: &'a Gguf, recipe: &Recipe) -> Result<Self, GgufError> {
         let tied = gguf.tensor_info("output.weight").is_none();
-        let metadata = gguf.metadata();
-        let mut fields = Vec::new();
-        for key in metadata.keys() {
-            fields.extend(metadata.field(key)?.map(|field| (key.to_owned(), field)));
-        }
         let tensors = gguf.tensors().map(|info| {
             let tensor = gguf.tensor(&info.name)?;
             Ok(NewTensor {
@@ -205,7 +210,12 @@ impl<'a> NewFile<'a> {
             })
         });
         let tensors = tensors.collect::<Result<_, GgufError>>()?;
-        Ok(Self::new(fields, gguf.index.alignment, tensors, recipe))
+        Ok(Self::new(fields_of(gguf)?, gguf.index.alignment, tensors, recipe))
+    }
+
+    /// Sets a text among the metadata.
+    pub fn set_text(&mut self, key: &str, value: &str) {
+        set(&mut self.fields, key, Field::Str(value.to_owned()));
     }
 
     /// The tensors in the order of the file.
@@ -304,11 +314,21 @@ fn encode_rows(
     failed.map_or(Ok(()), Err)
 }
 
+/// The metadata of a file, byte for byte.
+fn fields_of(gguf: &Gguf) -> Result<Vec<(String, Field)>, GgufError> {
+    let metadata = gguf.metadata();
+    let mut fields = Vec::new();
+    for key in metadata.keys() {
+        fields.extend(metadata.field(key)?.map(|field| (key.to_owned(), field)));
+    }
+    Ok(fields)
+}
+
 /// Sets a metadata value in its place, or at the end.
-fn set(fields: &mut Vec<(String, Field)>, key: &str, value: u32) {
+fn set(fields: &mut Vec<(String, Field)>, key: &str, value: Field) {
     match fields.iter_mut().find(|(k, _)| k == key) {
-        Some((_, field)) => *field = Field::U32(value),
-        None => fields.push((key.to_owned(), Field::U32(value))),
+        Some((_, field)) => *field = value,
+        None => fields.push((key.to_owned(), value)),
     }
 }
 

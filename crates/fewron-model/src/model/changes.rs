@@ -3,6 +3,7 @@
 use super::weight::Weight;
 use crate::error::ModelError;
 use crate::source::Source;
+use fewron_kernels::DType;
 use std::collections::{HashMap, HashSet};
 
 /// Changes to a model's weights, by the names of GGUF tensors (`blk.3.attn_q.weight`).
@@ -30,7 +31,7 @@ impl Changes {
     }
 
     /// Refuses changes of what is not among the weights that were changed.
-    pub(super) fn check_all(&self, changed: &HashSet<String>) -> Result<(), ModelError> {
+    pub(crate) fn check_all(&self, changed: &HashSet<String>) -> Result<(), ModelError> {
         let mut names: Vec<_> = self.edits.keys().chain(self.vectors.keys()).collect();
         names.sort_unstable();
         match names.into_iter().find(|name| !changed.contains(*name)) {
@@ -40,13 +41,32 @@ impl Changes {
     }
 
     /// A norm or bias in place of one of `len` elements; `None` where it stays.
-    pub(super) fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, ModelError> {
+    pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>, ModelError> {
         let Some(values) = self.vectors.get(name) else { return Ok(None) };
         if values.len() != len {
             let problem = format!("it has {len} elements, not {}", values.len());
             return Err(cannot(name, problem));
         }
         Ok(Some(values.clone()))
+    }
+
+    /// The edits of a matrix of so many weights; `None` where it has none.
+    pub(crate) fn edits_of(
+        &self,
+        name: &str,
+        dtype: DType,
+        places: usize,
+    ) -> Result<Option<&[Edit]>, ModelError> {
+        let Some(edits) = self.edits.get(name) else { return Ok(None) };
+        if !dtype.is_quantized() {
+            return Err(cannot(name, format!("it is {dtype}, and has no codes to step")));
+        }
+        match edits.iter().find(|edit| edit.place as usize >= places) {
+            Some(edit) => {
+                Err(cannot(name, format!("it has {places} weights, none at {}", edit.place)))
+            }
+            None => Ok(Some(edits)),
+        }
     }
 
     /// The bytes of a matrix with its edits; `None` where it has none.
@@ -56,25 +76,28 @@ impl Changes {
         weight: &Weight,
         source: &Source,
     ) -> Result<Option<Vec<u8>>, ModelError> {
-        let Some(edits) = self.edits.get(name) else { return Ok(None) };
-        let (dtype, places) = (weight.tensor.dtype, weight.rows * weight.cols);
-        if !dtype.is_quantized() {
-            return Err(cannot(name, format!("it is {dtype}, and has no codes to step")));
-        }
-        if let Some(edit) = edits.iter().find(|edit| edit.place as usize >= places) {
-            return Err(cannot(name, format!("it has {places} weights, none at {}", edit.place)));
-        }
-        let mut bytes = source.bytes(weight.tensor.file)[weight.tensor.bytes.clone()].to_vec();
+        let (tensor, places) = (&weight.tensor, weight.rows * weight.cols);
+        let edits = self.edits_of(name, tensor.dtype, places)?;
+        Ok(edits.map(|edits| {
+            Edit::make(edits, tensor.dtype, &source.bytes(tensor.file)[tensor.bytes.clone()])
+        }))
+    }
+}
+
+impl Edit {
+    /// The bytes of a quantised matrix with edits whose places it has.
+    pub(crate) fn make(edits: &[Self], dtype: DType, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
         let (len, size) = (dtype.block_len(), dtype.block_bytes());
         for edit in edits {
             let place = edit.place as usize;
             let block = &mut bytes[place / len * size..][..size];
             dtype.step_code(block, place % len, edit.step.into());
         }
-        Ok(Some(bytes))
+        bytes
     }
 }
 
-fn cannot(name: &str, problem: impl Into<String>) -> ModelError {
+pub(crate) fn cannot(name: &str, problem: impl Into<String>) -> ModelError {
     ModelError::Change { tensor: name.to_owned(), problem: problem.into() }
 }

@@ -6,9 +6,12 @@
 //! less 1 in unary, without its end where it is the largest. Least significant bits come first.
 //! `norm.L.NAME`, `norm.output` and `bias.L.MATRIX` (f32) replace norms and biases.
 
-use super::file::{PlanError, floats};
+use super::file::{
+    FORMAT_VERSION, PlanError, RECOVERED_VERSION, floats, read_header, read_record, write_header,
+};
+use super::record::PlanModel;
 use fewron_model::{Changes, Edit};
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::{Dtype, SafeTensors, serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The number of plans that change nothing.
@@ -53,6 +56,24 @@ pub fn read_changes(bytes: &[u8]) -> Result<(Changes, u64), PlanError> {
     }
     let id = if changes.is_empty() { NO_CHANGES } else { hasher.finish() };
     Ok((changes, id))
+}
+
+/// The plan without its changes, for a model that has them in its files: all other tensors stay, byte for
+/// byte.
+///
+/// # Errors
+/// When the bytes are no plan.
+pub fn without_changes(bytes: &[u8], model: &PlanModel) -> Result<Vec<u8>, PlanError> {
+    let no_plan = |problem: &dyn std::fmt::Display| PlanError::NoPlan(problem.to_string());
+    read_record(bytes)?;
+    let mut header = read_header(bytes)?;
+    header["record"]["model"] = serde_json::json!(model);
+    let file = SafeTensors::deserialize(bytes).map_err(|error| no_plan(&error))?;
+    let stays = |(name, _): &(String, _)| weight_of(name).is_none();
+    let tensors: Vec<_> = file.tensors().into_iter().filter(stays).collect();
+    let nibbles = tensors.iter().any(|(name, _)| name.ends_with(".q4"));
+    let version = if nibbles { RECOVERED_VERSION } else { FORMAT_VERSION };
+    serialize(tensors, write_header(version, &header["record"])).map_err(|error| no_plan(&error))
 }
 
 /// The name in GGUF files of what a tensor of the plan changes; `None` for the tensors of the mask.
@@ -137,6 +158,7 @@ impl Bits<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use safetensors::tensor::TensorView;
 
     #[test]
     fn tensors_go_by_the_names_of_gguf_files() {
@@ -154,6 +176,39 @@ mod tests {
         ];
         for (name, weight) in names {
             assert_eq!(weight_of(name).as_deref(), weight, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_plan_without_changes_keeps_the_rest() {
+        let model = |name: &str| PlanModel {
+            name: name.to_owned(),
+            sha256: name.repeat(4),
+            quantized: None,
+            layers: 1,
+            hidden: 2,
+            intermediate: 3,
+            heads: 1,
+        };
+        let record = serde_json::json!({
+            "version": "0", "model": model("old"), "policy": "gate", "sparsity": 0.5, "selection": "layer",
+            "compensation": 0, "predictor": 0, "recovery": { "steps": 7 },
+            "calibration": { "data": "a", "sha256": "b", "tokens": 1, "seed": 0 },
+        });
+        let view = |shape, data| TensorView::new(Dtype::U8, vec![shape], data).unwrap();
+        let plan = |rest: &'static str| {
+            let tensors = [(rest, view(3, &[1, 2, 3])), ("edits.0.up", view(1, &[9]))];
+            serialize(tensors, write_header(RECOVERED_VERSION, &record)).unwrap()
+        };
+        for (rest, version) in [("cut.kind", 1), ("compensation.0.first.q4", 2)] {
+            let bytes = without_changes(&plan(rest), &model("new")).unwrap();
+            let header = read_header(&bytes).unwrap();
+            assert_eq!(header["format_version"], version);
+            assert_eq!(header["record"]["model"]["sha256"], "newnewnewnew");
+            assert_eq!(header["record"]["recovery"], record["recovery"]);
+            let file = SafeTensors::deserialize(&bytes).unwrap();
+            assert_eq!(file.names(), [rest]);
+            assert_eq!(file.tensor(rest).unwrap().data(), [1, 2, 3]);
         }
     }
 

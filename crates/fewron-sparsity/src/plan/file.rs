@@ -21,7 +21,7 @@ use thiserror::Error;
 pub const FORMAT_VERSION: u32 = 1;
 
 /// The version of plans that change weights too, or hold maps in four bits: those that are recovered.
-const RECOVERED_VERSION: u32 = 2;
+pub(super) const RECOVERED_VERSION: u32 = 2;
 
 /// The key of the metadata.
 const KEY: &str = "fewron.plan";
@@ -195,10 +195,18 @@ impl Tensors {
             let view = TensorView::new(*dtype, shape.clone(), bytes);
             (name.as_str(), view.expect("shapes fit their bytes"))
         });
-        let header = serde_json::json!({ "format_version": FORMAT_VERSION, "record": record });
-        let metadata = HashMap::from([(KEY.to_owned(), header.to_string())]);
-        serialize(views, Some(metadata)).expect("small tensors are no problem to serialize")
+        let header = write_header(FORMAT_VERSION, record);
+        serialize(views, header).expect("small tensors are no problem to serialize")
     }
+}
+
+/// The metadata of a plan file.
+pub(super) fn write_header(
+    version: u32,
+    record: &impl serde::Serialize,
+) -> Option<HashMap<String, String>> {
+    let header = serde_json::json!({ "format_version": version, "record": record });
+    Some(HashMap::from([(KEY.to_owned(), header.to_string())]))
 }
 
 /// What a plan file says about itself, without its tensors.
@@ -206,16 +214,22 @@ impl Tensors {
 /// # Errors
 /// When the bytes are no plan, or of another version.
 pub fn read_record(bytes: &[u8]) -> Result<PlanRecord, PlanError> {
+    let record = read_header(bytes)?["record"].take();
+    serde_json::from_value(record).map_err(|error| PlanError::NoPlan(error.to_string()))
+}
+
+/// The format and the record of a plan, in a version that can be read.
+pub(super) fn read_header(bytes: &[u8]) -> Result<serde_json::Value, PlanError> {
     let no_plan = |problem: &dyn std::fmt::Display| PlanError::NoPlan(problem.to_string());
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| no_plan(&e))?;
     let metadata = header.metadata().as_ref().ok_or_else(|| no_plan(&"it has no metadata"))?;
     let json = metadata.get(KEY);
     let json = json.ok_or_else(|| no_plan(&"it is a safetensors file of something else"))?;
-    let mut header: serde_json::Value = serde_json::from_str(json).map_err(|e| no_plan(&e))?;
+    let header: serde_json::Value = serde_json::from_str(json).map_err(|e| no_plan(&e))?;
     if header["format_version"] != FORMAT_VERSION && header["format_version"] != RECOVERED_VERSION {
         return Err(PlanError::Version { found: header["format_version"].to_string() });
     }
-    serde_json::from_value(header["record"].take()).map_err(|e| no_plan(&e))
+    Ok(header)
 }
 
 /// Reads a plan for a model.

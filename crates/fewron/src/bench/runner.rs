@@ -6,14 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use fewron_model::{Logits, Pool, Session};
+use fewron_model::{Logits, Model, Pool, Session};
 
 use super::energy::EnergyMeter;
 use super::llama_cpp::LlamaCpp;
 use super::token;
 use super::variant::Variant;
-use crate::cli::EngineArgs;
-use crate::loaded::Loaded;
+use crate::cli::{EngineArgs, KvType};
 use crate::stats::{page_faults, resident_bytes};
 use crate::ui;
 
@@ -99,12 +98,10 @@ impl Series {
 
 /// Everything that takes part.
 pub(crate) struct Runner<'a> {
-    loaded: &'a Loaded,
-    session: Session,
+    /// One for each model.
+    texts: Vec<Text>,
     /// What a decoded token is to give: enough for the greedy choice, or all logits.
     wanted: Logits,
-    /// Tokens from the start of the session's cache that ran dense.
-    dense: usize,
     pub(crate) variants: Vec<Variant<'a>>,
     pub(crate) llama_cpp: Option<LlamaCpp>,
     meter: Option<EnergyMeter>,
@@ -113,16 +110,19 @@ pub(crate) struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// A runner of variants, the dense model first.
     pub(crate) fn new(
-        loaded: &'a Loaded,
         pool: &Arc<Pool>,
         engine: &EngineArgs,
         variants: Vec<Variant<'a>>,
         llama_cpp: Option<LlamaCpp>,
     ) -> Self {
-        let session = loaded.session(pool, engine.kv_type);
+        let mut texts: Vec<Text> = Vec::new();
+        for Variant { model, .. } in &variants {
+            if !texts.iter().any(|text| text.is_of(model)) {
+                texts.push(Text::new(model, pool, engine.kv_type));
+            }
+        }
         let wanted = if engine.exact_head { Logits::Last } else { Logits::Shortlist(0.0) };
-        let meter = EnergyMeter::find();
-        Self { loaded, session, wanted, dense: 0, variants, llama_cpp, meter }
+        Self { texts, wanted, variants, llama_cpp, meter: EnergyMeter::find() }
     }
 
     /// How many measurements a phase makes, the untimed ones included.
@@ -171,54 +171,17 @@ impl<'a> Runner<'a> {
     fn once(&mut self, contestant: Contestant, phase: Phase) -> Result<Sample> {
         ui::check_interrupt()?;
         thread::sleep(SETTLE);
-        match (contestant, phase) {
-            (Contestant::Own(_), Phase::Prefill { tokens }) => self.prefill(tokens),
-            (Contestant::Own(variant), Phase::Decode { kv_length, tokens }) => {
-                self.fill(kv_length)?;
-                self.decode(variant, tokens)
+        let Contestant::Own(variant) = contestant else { return self.ask_llama_cpp(phase) };
+        let (variant, meter) = (&mut self.variants[variant], self.meter.as_ref());
+        let mut texts = self.texts.iter_mut();
+        let text = texts.find(|text| text.is_of(&variant.model)).expect("each model has a text");
+        match phase {
+            Phase::Prefill { tokens } => text.prefill(tokens, meter),
+            Phase::Decode { kv_length, tokens } => {
+                text.fill(kv_length)?;
+                text.decode(variant, tokens, self.wanted, meter)
             }
-            (Contestant::LlamaCpp, phase) => self.ask_llama_cpp(phase),
         }
-    }
-
-    fn prefill(&mut self, tokens: usize) -> Result<Sample> {
-        let text = self.text(0..tokens);
-        self.session.truncate(0);
-        let sample = Sample::of(self.meter.as_ref(), || {
-            self.session.forward(&text, None, None, Logits::Last)?;
-            Ok(())
-        })?;
-        self.dense = tokens;
-        Ok(sample)
-    }
-
-    /// Leaves a dense text of `kv_length` tokens in the cache, and runs what is missing of it.
-    fn fill(&mut self, kv_length: usize) -> Result<()> {
-        self.dense = self.dense.min(kv_length);
-        self.session.truncate(self.dense);
-        for chunk in self.text(self.dense..kv_length).chunks(CHUNK) {
-            ui::check_interrupt()?;
-            self.session.forward(chunk, None, None, Logits::None)?;
-            self.dense += chunk.len();
-        }
-        Ok(())
-    }
-
-    fn decode(&mut self, variant: usize, tokens: usize) -> Result<Sample> {
-        let text = self.text(self.dense..self.dense + tokens);
-        let prompt = match self.dense {
-            0 | 1 => self.text(0..SHORTEST_PROMPT),
-            dense => self.text(0..dense),
-        };
-        let variant = &mut self.variants[variant];
-        variant.read_prompt(&mut self.session, &prompt, self.dense)?;
-        Sample::of(self.meter.as_ref(), || {
-            for (at, token) in text.chunks(1).enumerate() {
-                ui::check_interrupt()?;
-                self.session.forward(token, variant.mask(at), None, self.wanted)?;
-            }
-            Ok(())
-        })
     }
 
     /// llama.cpp times itself: the way to it and back is not its fault.
@@ -234,9 +197,72 @@ impl<'a> Runner<'a> {
         })?;
         Ok(Sample { seconds, resident_bytes: None, faults: None, ..sample })
     }
+}
 
-    fn text(&self, positions: Range<usize>) -> Vec<u32> {
-        let vocab = self.loaded.model.config().vocab;
+/// A text that a model reads and goes on with.
+struct Text {
+    session: Session,
+    /// Tokens from the start of the session's cache that ran dense.
+    dense: usize,
+}
+
+impl Text {
+    fn new(model: &Arc<Model>, pool: &Arc<Pool>, kv_type: KvType) -> Self {
+        let (model, pool) = (Arc::clone(model), Arc::clone(pool));
+        Self { session: Session::with_kv_type(model, pool, kv_type.into()), dense: 0 }
+    }
+
+    fn is_of(&self, model: &Arc<Model>) -> bool {
+        Arc::ptr_eq(self.session.model(), model)
+    }
+
+    fn prefill(&mut self, tokens: usize, meter: Option<&EnergyMeter>) -> Result<Sample> {
+        let text = self.tokens(0..tokens);
+        self.session.truncate(0);
+        let sample = Sample::of(meter, || {
+            self.session.forward(&text, None, None, Logits::Last)?;
+            Ok(())
+        })?;
+        self.dense = tokens;
+        Ok(sample)
+    }
+
+    /// Leaves a dense text of `kv_length` tokens in the cache, and runs what is missing of it.
+    fn fill(&mut self, kv_length: usize) -> Result<()> {
+        self.dense = self.dense.min(kv_length);
+        self.session.truncate(self.dense);
+        for chunk in self.tokens(self.dense..kv_length).chunks(CHUNK) {
+            ui::check_interrupt()?;
+            self.session.forward(chunk, None, None, Logits::None)?;
+            self.dense += chunk.len();
+        }
+        Ok(())
+    }
+
+    fn decode(
+        &mut self,
+        variant: &mut Variant,
+        tokens: usize,
+        wanted: Logits,
+        meter: Option<&EnergyMeter>,
+    ) -> Result<Sample> {
+        let text = self.tokens(self.dense..self.dense + tokens);
+        let prompt = match self.dense {
+            0 | 1 => self.tokens(0..SHORTEST_PROMPT),
+            dense => self.tokens(0..dense),
+        };
+        variant.read_prompt(&mut self.session, &prompt, self.dense)?;
+        Sample::of(meter, || {
+            for (at, token) in text.chunks(1).enumerate() {
+                ui::check_interrupt()?;
+                self.session.forward(token, variant.mask(at), None, wanted)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn tokens(&self, positions: Range<usize>) -> Vec<u32> {
+        let vocab = self.session.model().config().vocab;
         positions.map(|position| token(position, vocab)).collect()
     }
 }
@@ -263,5 +289,48 @@ impl Sample {
         let faults = faults.zip(page_faults()).map(|([a, b], [c, d])| [c - a, d - b]);
         let joules = meter.zip(before).and_then(|(m, before)| Some(m.joules(&before, &m.read()?)));
         Ok(Self { seconds, joules, resident_bytes, faults })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::Path;
+
+    use fewron_model::gguf::Gguf;
+    use fewron_model::{Changes, LoadOptions, Source};
+
+    use super::*;
+
+    /// A tiny model, with another norm in place of its own.
+    fn tiny(norm: f32) -> Arc<Model> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../fixtures/goldens/tiny/tiny-llama.gguf");
+        let vectors = HashMap::from([("blk.0.attn_norm.weight".to_owned(), vec![norm; 48])]);
+        let changes = Changes { vectors, ..Changes::default() };
+        let options = LoadOptions { changes, ..LoadOptions::default() };
+        let source = Source::Gguf(Gguf::open(&path).unwrap());
+        Arc::new(Model::load(source, &options, &mut |_, _| {}).unwrap())
+    }
+
+    #[test]
+    fn each_model_goes_on_with_a_text_of_its_own() {
+        let (one, other, pool) = (tiny(0.3), tiny(2.0), Arc::new(Pool::new(1)));
+        let variants =
+            vec![Variant::dense(&one), Variant::random(&one, 0.5, 3, 0), Variant::dense(&other)];
+        let engine = EngineArgs { kv_type: KvType::F32, exact_head: true };
+        let mut runner = Runner::new(&pool, &engine, variants, None);
+        for kv_length in [7, 4, 9] {
+            let phase = Phase::Decode { kv_length, tokens: 3 };
+            runner.measure(phase, 2, &mut || {}).unwrap();
+        }
+        assert_eq!(runner.texts.len(), 2);
+        let next = |text: &mut Text| {
+            text.fill(9).unwrap();
+            text.session.forward(&[5], None, None, Logits::Last).unwrap().to_vec()
+        };
+        for (text, model) in runner.texts.iter_mut().zip([&one, &other]) {
+            assert!(next(text) == next(&mut Text::new(model, &pool, KvType::F32)));
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What is measured: the dense model, and masks over it.
 
+use std::sync::Arc;
+
 use fewron_model::{Choice, Logits, MaskSource, Model, ModelError, Session};
 use fewron_sparsity::Active;
 use fewron_sparsity::selection::kept_count;
@@ -8,7 +10,6 @@ use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
-use crate::loaded::Loaded;
 use crate::mask::{Mask, Masking};
 
 /// Tokens that have a random mask of their own; later tokens have those of the first again.
@@ -17,6 +18,8 @@ const MOST_MASKS: usize = 64;
 /// A way to decode, and its name.
 pub(crate) struct Variant<'a> {
     pub(crate) name: String,
+    /// What decodes.
+    pub(crate) model: Arc<Model>,
     mask: VariantMask<'a>,
 }
 
@@ -32,20 +35,23 @@ enum VariantMask<'a> {
 
 impl<'a> Variant<'a> {
     /// The whole model.
-    pub(crate) fn dense() -> Self {
-        Self { name: "dense".to_owned(), mask: VariantMask::Dense }
+    pub(crate) fn dense(model: &Arc<Model>) -> Self {
+        let name = "dense".to_owned();
+        Self { name, model: Arc::clone(model), mask: VariantMask::Dense }
     }
 
     /// Known random masks, for decoding `tokens` tokens.
-    pub(crate) fn random(model: &Model, ratio: f32, tokens: usize, seed: u64) -> Self {
+    pub(crate) fn random(model: &Arc<Model>, ratio: f32, tokens: usize, seed: u64) -> Self {
         let (layers, neurons) = (model.config().layers.len(), model.config().intermediate);
         let masks = RandomMasks::new(layers, neurons, ratio, tokens, seed);
-        Self { name: format!("random-{ratio}"), mask: VariantMask::Random(masks) }
+        let (name, model) = (format!("random-{ratio}"), Arc::clone(model));
+        Self { name, model, mask: VariantMask::Random(masks) }
     }
 
     /// A plan, or a policy at a ratio.
     pub(crate) fn masking(masking: &'a Masking) -> Self {
-        Self { name: masking.label.clone(), mask: VariantMask::Policy(masking.mask()) }
+        let (name, model) = (masking.label.clone(), Arc::clone(&masking.model));
+        Self { name, model, mask: VariantMask::Policy(masking.mask()) }
     }
 
     /// Lets a policy that chooses by its prompt read one, and leaves the session with what it had: the first
@@ -82,8 +88,8 @@ impl<'a> Variant<'a> {
     }
 
     /// What a token behind `kv_length` others has cost since the last call, the whole head counted.
-    pub(crate) fn take_cost(&mut self, loaded: &Loaded, kv_length: usize) -> Cost {
-        let model = &loaded.model;
+    pub(crate) fn take_cost(&mut self, kv_length: usize) -> Cost {
+        let model = &self.model;
         let bytes = model.bytes_per_token();
         let (total, flops) = (bytes.total() as f64, model.flops_per_token(kv_length));
         let dense = Cost { active: 1.0, bytes: total, flops };

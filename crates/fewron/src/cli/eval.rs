@@ -16,6 +16,7 @@ Examples:
   fewron eval smollm2 --policy gate --task truthfulqa_gen=TruthfulQA.csv --json eval.json
   fewron eval smollm2 --policy gate --sparsity .3,.5,.7 --task perplexity=book.txt --task piqa=piqa.jsonl \
     --task arc_easy=arc.jsonl --report study.html
+  fewron eval smollm2 --plan recovered.plan --unmasked --task perplexity=book.txt
   fewron eval smollm2 --task path/to/my_task.toml=my_data.jsonl
 
 Tasks: perplexity (plain text), arc_easy, piqa, boolq, hellaswag, truthfulqa_mc1, truthfulqa_mc2,
@@ -60,6 +61,9 @@ pub(crate) struct EvalArgs {
     /// Calibrated plans to evaluate beside the dense model; `auto` is the one beside the model
     #[arg(long, value_name = "FILE,FILE", value_delimiter = ',', help_heading = "Sparsity")]
     pub(crate) plan: Vec<PathBuf>,
+    /// For each plan that changes the model's weights, evaluate these without its mask too
+    #[arg(long, requires = "plan", help_heading = "Sparsity")]
+    pub(crate) unmasked: bool,
 }
 
 /// A task and the file it reads.

@@ -37,22 +37,35 @@ Examples:
   fewron convert models/tiny/tiny-phi tiny-phi.gguf
   fewron convert SmolLM2-135M-Instruct smollm2-q8_0.gguf --type q8_0
   fewron convert Qwen3-0.6B qwen3-q4_k.gguf --type q4_k --output-type q8_0
+  fewron convert smollm2 merged.gguf --plan recovered.plan --mask-out masks.plan
+  fewron generate merged.gguf -p Hello --plan masks.plan
 
 Without --type the weights keep the float type of the files (F32 where they mix several). Norms and
 biases become F32. Other types are those of `fewron quantize`: one step gives the file that two do.
 
 The file holds weights, settings, tokenizer and chat template, for fewron and for llama.cpp. Llama,
 MobiLlama, Phi, Qwen 2 and 3, and Gemma 3 can be converted; GGUF has no architecture for OPT. What a
-GGUF file cannot say is refused by its name.";
+GGUF file cannot say is refused by its name.
+
+With --plan a GGUF file is written with the weights that a recovered plan changes, for any program
+that reads GGUF files; types, tokenizer and all other metadata stay. The new file is another model
+to plans: --mask-out writes the plan's masks for it, which give what model and recovered plan give.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// A Hugging Face directory, or the name of one of the tiny models
-    #[arg(value_name = "DIR")]
+    /// A Hugging Face directory, or the name of one of the tiny models; with --plan a .gguf file, a
+    /// name from `fewron models`, or `hf:org/repo[:file]`
+    #[arg(value_name = "IN")]
     pub(crate) input: String,
     /// Type of the matrices, instead of that of the files
     #[arg(long = "type", value_name = "TYPE", value_parser = dtypes(), ignore_case = true)]
     pub(crate) dtype: Option<DType>,
+    /// Write a GGUF file with the weights that this recovered plan changes
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dtype", "output_type", "embedding_type"])]
+    pub(crate) plan: Option<PathBuf>,
+    /// Write the plan's masks for the new file, as a plan that changes nothing
+    #[arg(long, value_name = "MASKS", requires = "plan")]
+    pub(crate) mask_out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) write: WriteArgs,
 }

@@ -17,7 +17,7 @@ use crate::bench::runner::{Phase, Runner};
 use crate::bench::table;
 use crate::bench::variant::{Cost, Variant};
 use crate::cli::BenchArgs;
-use crate::loaded::{self, Loaded};
+use crate::loaded::{self, Loaded, Models};
 use crate::mask::Masking;
 use crate::runs::{self, Planned, Recorder};
 use crate::stats::{forget_peak_memory, peak_memory_bytes};
@@ -27,8 +27,8 @@ use crate::ui::{self, Progress, Unit};
 
 pub(crate) fn run(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     args.check()?;
-    let plans: Vec<&Path> = args.plan.iter().map(PathBuf::as_path).collect();
-    let loaded = Loaded::for_plans(&args.model, &plans)?;
+    let models = Models::open(&args.model, &args.plan)?;
+    let loaded = &models.original;
     ensure!(
         !args.vs_llama_cpp || loaded.model.source().gguf().is_some(),
         "{} is a Hugging Face directory, and llama.cpp reads GGUF files; write one first with `fewron \
@@ -36,17 +36,17 @@ pub(crate) fn run(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<Out
         loaded.file.path.display(),
         args.model.name
     );
-    let phases = phases(args, &loaded)?;
+    let phases = phases(args, loaded)?;
     let pool = loaded::pool(threads);
     let llama_cpp = args.vs_llama_cpp.then(|| {
         let context = phases.iter().map(|phase| phase.context()).max().unwrap_or(1);
         LlamaCpp::start(args.python.as_deref(), &loaded.file.path, pool.threads(), context)
     });
     let llama_cpp = llama_cpp.transpose()?;
-    let maskings = maskings(args, &loaded, &pool)?;
-    let variants = variants(args, &maskings, &loaded);
-    let runner = Runner::new(&loaded, &pool, &args.engine, variants, llama_cpp);
-    let model = model_record(&loaded)?;
+    let maskings = maskings(args, &models, &pool)?;
+    let variants = variants(args, &maskings, loaded);
+    let runner = Runner::new(&pool, &args.engine, variants, llama_cpp);
+    let model = model_record(loaded)?;
     let planned = Planned {
         kind: "bench",
         what: String::new(),
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &BenchArgs, threads: Option<NonZeroUsize>) -> Result<Out
         folder: None,
         anew: true,
     };
-    let work = |_: &Recorder| measure(args, &loaded, &pool, &phases, runner);
+    let work = |_: &Recorder| measure(args, loaded, &pool, &phases, runner);
     let run = runs::recorded(&planned, runs::of_bench, work)?;
     if let Some(path) = &args.json {
         write_json(&run, path)?;
@@ -103,17 +103,18 @@ fn phases(args: &BenchArgs, loaded: &Loaded) -> Result<Vec<Phase>> {
 }
 
 /// Plans and policies at their ratios, in the order of the arguments.
-fn maskings(args: &BenchArgs, loaded: &Loaded, pool: &Arc<Pool>) -> Result<Vec<Masking>> {
-    let plans = args.plan.iter().map(|path| Masking::from_file(path, loaded, pool).map(Some));
+fn maskings(args: &BenchArgs, models: &Models, pool: &Arc<Pool>) -> Result<Vec<Masking>> {
+    let plan = |path: &PathBuf| Masking::from_file(path, models.of(Some(path)), pool).map(Some);
+    let plans = args.plan.iter().map(plan);
     let masks = args.masks();
-    let policies = masks.iter().map(|args| Masking::new(args, loaded, pool));
+    let policies = masks.iter().map(|args| Masking::new(args, &models.original, pool));
     plans.chain(policies).filter_map(Result::transpose).collect()
 }
 
 /// The dense model, known random masks, plans and policies; each name once.
 fn variants<'a>(args: &BenchArgs, maskings: &'a [Masking], loaded: &Loaded) -> Vec<Variant<'a>> {
     let random = |&ratio: &f32| Variant::random(&loaded.model, ratio, args.decode.get(), args.seed);
-    let mut variants = vec![Variant::dense()];
+    let mut variants = vec![Variant::dense(&loaded.model)];
     for variant in args.random.iter().map(random).chain(maskings.iter().map(Variant::masking)) {
         if variants.iter().all(|known| known.name != variant.name) {
             variants.push(variant);
@@ -138,7 +139,7 @@ fn measure(
     });
     let kv_length = args.kv.first().copied().unwrap_or(0);
     let results = runner.variants.iter_mut().enumerate().map(|(index, variant)| {
-        let cost = variant.take_cost(loaded, kv_length);
+        let cost = variant.take_cost(kv_length);
         measured.variant(index, &variant.name, Cost { bytes: cost.bytes - spared, ..cost })
     });
     Ok(BenchRun {

@@ -1,4 +1,6 @@
-//! `fewron convert`: a Hugging Face directory as a GGUF file.
+//! `fewron convert`: a Hugging Face directory as a GGUF file, or a GGUF file with what a plan changes in it.
+
+mod merge;
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -15,14 +17,20 @@ use crate::writing::{self, About, Job};
 
 pub(crate) fn run(args: &ConvertArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     let start = Instant::now();
-    let input = store::resolve(&args.input)?.path;
+    let file = store::resolve(&args.input)?;
+    if let Some(plan) = &args.plan {
+        merge::run(args, &file, plan, threads)?;
+        return Ok(Outcome::Done);
+    }
+    let input = file.path;
     ensure!(
         input.is_dir(),
-        "{} is a GGUF file already; `fewron quantize` writes it with other types",
+        "{} is a GGUF file already; `fewron quantize` writes it with other types, --plan with what a \
+         recovered plan changes",
         input.display()
     );
     let directory = HfDirectory::open(&input)?;
-    writing::check_target(directory.weight_files(), &args.write)?;
+    writing::check_target(directory.weight_files(), &args.write.output, &args.write)?;
     let dtype = args.dtype.unwrap_or_else(|| directory.float_type());
     let tied = !directory.model_config()?.untied_head;
     let recipe = writing::recipe(dtype, tied, &input, &args.write)?;

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Outcome;
 use crate::cli::EvalArgs;
-use crate::loaded::{self, Loaded};
+use crate::loaded::{self, Loaded, Models};
 use crate::mask::path_beside;
 use crate::runs::{self, Planned};
 use crate::store::hex;
@@ -29,17 +29,17 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     let limit = args.limit.map(NonZeroUsize::get);
     let tasks = args.tasks.iter().map(|task| Ok(Task::load(&task.task, &task.file, limit)?));
     let tasks = tasks.collect::<Result<Vec<_>>>()?;
-    let plans: Vec<&Path> = args.plan.iter().map(PathBuf::as_path).collect();
-    let loaded = Loaded::for_plans(&args.model, &plans)?;
-    check_chat(&loaded, &tasks)?;
+    let models = Models::open(&args.model, &args.plan)?;
+    let loaded = &models.original;
+    check_chat(loaded, &tasks)?;
     let pool = loaded::pool(threads);
-    let sparse = variants::variants(&args.masks(), &loaded, &pool)?;
-    let sparse: Vec<&dyn Variant> = sparse.iter().map(|variant| variant as &dyn Variant).collect();
+    let variants = variants::variants(args, &models, &pool)?;
+    let variants: Vec<&dyn Variant> = variants.iter().map(|variant| &**variant).collect();
     let threads = loaded::thread_count(threads);
-    let model = model_record(&loaded)?;
+    let model = model_record(loaded)?;
     let planned = Planned {
         kind: "eval",
-        what: what(args, &tasks, &loaded)?,
+        what: what(args, &tasks, loaded)?,
         model: &model,
         threads,
         folder: None,
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
     let run = runs::recorded(&planned, runs::of_eval, |recorder| {
         let record = |(number, task)| {
             let journal = recorder.task(number);
-            run_task(&loaded, &sparse, threads, args.seed, task, Some(&journal))
+            run_task(loaded, &variants, threads, args.seed, task, Some(&journal))
         };
         let tasks = tasks.iter().enumerate().map(record).collect::<Result<Vec<_>>>()?;
         Ok(EvalRun {
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
             model: model.clone(),
             seed: args.seed,
             variants: std::iter::once("dense")
-                .chain(sparse.iter().map(|variant| variant.name()))
+                .chain(variants.iter().map(|variant| variant.name()))
                 .map(str::to_owned)
                 .collect(),
             tasks,
@@ -89,7 +89,8 @@ fn what(args: &EvalArgs, tasks: &[Task], loaded: &Loaded) -> Result<String> {
     };
     let plans = args.plan.iter().map(plan).collect::<Result<Vec<String>>>()?;
     let policies: Vec<String> = args.policy.iter().map(ToString::to_string).collect();
-    Ok(serde_json::to_string(&(tasks, plans, policies, &args.sparsity, args.limit, args.seed))?)
+    let masks = (plans, args.unmasked, policies, &args.sparsity);
+    Ok(serde_json::to_string(&(tasks, masks, args.limit, args.seed))?)
 }
 
 /// Refuses a file whose folder is not there, before the work is done.

@@ -22,7 +22,7 @@ pub(crate) fn run(args: &QuantizeArgs, threads: Option<NonZeroUsize>) -> Result<
         input.display(),
         args.input
     );
-    writing::check_target(iter::once(input.as_path()), &args.write)?;
+    writing::check_target(iter::once(input.as_path()), &args.write.output, &args.write)?;
     let gguf = Gguf::open(&input)?;
     let tied = gguf.tensor_info("output.weight").is_none();
     let recipe = writing::recipe(args.dtype, tied, &input, &args.write)?;

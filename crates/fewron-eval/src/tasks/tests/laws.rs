@@ -126,8 +126,9 @@ impl Variant for Seeing {
         "seeing"
     }
 
-    fn start(&self) -> Result<Box<dyn VariantMask + '_>, VariantError> {
-        Ok(Box::new(Reading(self.0.start()?, &self.1)))
+    fn start(&self) -> Result<Option<Box<dyn VariantMask + '_>>, VariantError> {
+        let reading = |mask| -> Box<dyn VariantMask + '_> { Box::new(Reading(mask, &self.1)) };
+        Ok(self.0.start()?.map(reading))
     }
 }
 
@@ -172,6 +173,65 @@ fn a_mask_that_sees_its_prompt_reads_it_once_and_whole() {
                 assert_eq!(read[0], prompt[..prompt.len() - 1]);
             }
             _ => assert_eq!(read[0], whole("Q: 1+1?\nA: so #### 2\n\nQ: 2+1?\nA:")),
+        }
+    }
+}
+
+/// A variant on another model; without one of these, all of that model.
+struct On<'a>(Arc<Model>, Option<&'a dyn Variant>);
+
+impl Variant for On<'_> {
+    fn name(&self) -> &str {
+        self.1.map_or("whole", |variant| variant.name())
+    }
+
+    fn model(&self) -> Option<&Arc<Model>> {
+        Some(&self.0)
+    }
+
+    fn start(&self) -> Result<Option<Box<dyn VariantMask + '_>>, VariantError> {
+        self.1.map_or(Ok(None), |variant| variant.start())
+    }
+}
+
+/// Whether outcomes are the same, but for what they say about the dense model beside them.
+fn same(one: &Outcome, other: &Outcome) -> bool {
+    match (one, other) {
+        (Outcome::Window { nll, tokens, .. }, Outcome::Window { nll: n, tokens: t, .. }) => {
+            (nll, tokens) == (n, t)
+        }
+        (Outcome::Text { text, tokens, .. }, Outcome::Text { text: other, tokens: t, .. }) => {
+            (text, tokens) == (other, t)
+        }
+        _ => one == other,
+    }
+}
+
+#[test]
+fn variants_of_several_models_get_what_each_model_gives_alone() {
+    let (tiny, other) = (tiny().0, changed());
+    let half = Gate::new(&tiny, 0.5);
+    let seeing = Seeing(Gate::new(&tiny, 0.5), Mutex::default());
+    let on = |mask| On(Arc::clone(&other), mask);
+    let (masked, reading, whole) = (on(Some(&half)), on(Some(&seeing)), on(None));
+    for task in tasks() {
+        // Two samples begin alike, so that a prefix of one model could be taken for the other's.
+        let beside: [&dyn Variant; 5] = [&half, &masked, &whole, &reading, &seeing];
+        let all = run(&task, &beside, 1).unwrap();
+        let one = run(&task, &[&half], 1).unwrap();
+        let two = run_on(Arc::clone(&other), &task, &[&half], 1).unwrap();
+        let expected =
+            [(&one, 0), (&one, 1), (&two, 1), (&two, 0), (&two, 1), (&one, 1)].into_iter();
+        for (lane, (record, alone)) in expected.enumerate() {
+            let pairs = outcomes(&all, lane).into_iter().zip(outcomes(record, alone));
+            for (sample, (got, expected)) in pairs.enumerate() {
+                assert!(same(got, expected), "{} {lane} {sample}: {got:?}", task.name);
+            }
+        }
+        assert!(!same(outcomes(&all, 0)[0], outcomes(&all, 3)[0]), "{}", task.name);
+        assert_eq!(all.results[3].active, None, "{}", task.name);
+        if let Outcome::Window { kl, .. } = outcomes(&all, 3)[0] {
+            assert!(kl.unwrap() > 0.0, "against the original");
         }
     }
 }

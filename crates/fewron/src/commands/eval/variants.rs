@@ -2,29 +2,44 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use fewron_eval::tasks::{Variant, VariantError, VariantMask};
-use fewron_model::{Logits, MaskSource, ModelError, Pool, Session};
+use fewron_model::{Logits, MaskSource, Model, ModelError, Pool, Session};
 
-use crate::cli::MaskArgs;
-use crate::loaded::Loaded;
+use crate::cli::EvalArgs;
+use crate::loaded::Models;
 use crate::mask::{Mask, Masking};
 
-/// The masks of the arguments, each name once.
+/// What the arguments ask for beside the dense model, each name once.
 ///
 /// # Errors
-/// For a mask that this version or this model cannot have.
+/// For a mask that this version or this model cannot have, and with `--unmasked` where no plan changes the
+/// weights.
 pub(super) fn variants(
-    masks: &[MaskArgs],
-    loaded: &Loaded,
+    args: &EvalArgs,
+    models: &Models,
     pool: &Arc<Pool>,
-) -> Result<Vec<Masking>> {
-    let mut variants: Vec<Masking> = Vec::new();
-    for args in masks {
-        args.check()?;
-        let masking = Masking::new(args, loaded, pool)?;
-        variants.extend(masking.filter(|m| variants.iter().all(|known| known.label != m.label)));
+) -> Result<Vec<Box<dyn Variant>>> {
+    let mut variants: Vec<Box<dyn Variant>> = Vec::new();
+    let mut some_unmasked = false;
+    for mask in args.masks() {
+        mask.check()?;
+        let loaded = models.of(mask.plan.as_deref());
+        let Some(masking) = Masking::new(&mask, loaded, pool)? else { continue };
+        if variants.iter().any(|known| known.name() == masking.label) {
+            continue;
+        }
+        let recovered = !Arc::ptr_eq(&masking.model, &models.original.model);
+        let unmasked = (args.unmasked && recovered).then(|| Unmasked::of(&masking));
+        some_unmasked |= unmasked.is_some();
+        variants.push(Box::new(masking));
+        variants.extend(unmasked.map(|unmasked| Box::new(unmasked) as Box<dyn Variant>));
     }
+    ensure!(
+        some_unmasked || !args.unmasked,
+        "--unmasked runs the weights that recovered plans change, and none of these plans changes any: \
+         without a mask it is the dense model; leave it out"
+    );
     Ok(variants)
 }
 
@@ -33,8 +48,39 @@ impl Variant for Masking {
         &self.label
     }
 
-    fn start(&self) -> Result<Box<dyn VariantMask + '_>, VariantError> {
-        Ok(Box::new(Started(self.mask())))
+    fn model(&self) -> Option<&Arc<Model>> {
+        Some(&self.model)
+    }
+
+    fn start(&self) -> Result<Option<Box<dyn VariantMask + '_>>, VariantError> {
+        Ok(Some(Box::new(Started(self.mask()))))
+    }
+}
+
+/// The weights of a recovered plan without its mask.
+struct Unmasked {
+    name: String,
+    model: Arc<Model>,
+}
+
+impl Unmasked {
+    fn of(masking: &Masking) -> Self {
+        let (name, model) = (format!("{} unmasked", masking.label), Arc::clone(&masking.model));
+        Self { name, model }
+    }
+}
+
+impl Variant for Unmasked {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn model(&self) -> Option<&Arc<Model>> {
+        Some(&self.model)
+    }
+
+    fn start(&self) -> Result<Option<Box<dyn VariantMask + '_>>, VariantError> {
+        Ok(None)
     }
 }
 
