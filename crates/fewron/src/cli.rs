@@ -72,7 +72,7 @@ pub(crate) enum Command {
     /// Download a model into the cache and check its SHA-256
     #[command(after_help = PULL_EXAMPLES)]
     Pull(PullArgs),
-    /// List the models that can be had by name, and what is in the cache
+    /// List the models and plans that can be had by name, and what is in the cache
     #[command(after_help = MODELS_EXAMPLES)]
     Models(ModelsArgs),
     /// Show a model's layers, neurons, bytes per token and tokenizer
@@ -161,9 +161,10 @@ const MODELS_EXAMPLES: &str = "\
 Examples:
   fewron models
   fewron models --json | jq -r '.[] | select(.path) | .path'
+  fewron models --json | jq '.[].plans[] | {name, kl: .record.held_out.kl}'
 
-The tiny models come with fewron's source and need no download; FEWRON_SOURCE names a copy of the
-source where the one that fewron was built from is gone.";
+The tiny models and the plans come with fewron's source and need no download; FEWRON_SOURCE names a
+copy of the source where the one that fewron was built from is gone.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ModelsArgs {
@@ -178,12 +179,13 @@ Examples:
   fewron inspect tiny-phi
   fewron inspect path/to/directory
   fewron inspect book.plan
+  fewron inspect tiny-phi-70
   fewron inspect model.gguf --json";
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// A .gguf file, a Hugging Face directory, a name from `fewron models`, `hf:org/repo[:file]`, or a
-    /// plan of `fewron calibrate`
+    /// plan: its file or its name
     pub(crate) model: String,
     /// Print everything as JSON
     #[arg(long)]

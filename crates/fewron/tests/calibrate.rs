@@ -9,7 +9,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
-use support::fewron;
+use support::{fewron, fewron_env};
 
 /// A plan for tiny-llama with few tokens and a low rank.
 fn calibrate(home: &Path, plan: &Path, more: &[&str]) -> support::Run {
@@ -246,4 +246,31 @@ fn bad_wishes_cost_nothing() {
     assert!(error(&["--max-loss", "no"]).contains("write 5% or 0.05"));
     let phi = fewron(home.path(), &["generate", "tiny-phi", "-p", "x", "--policy", "predict"]);
     assert!(phi.stderr.contains("needs a plan: make one with `fewron calibrate"), "{}", phi.stderr);
+}
+
+#[test]
+fn plans_that_come_with_fewron_go_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let generate = |plan: &str| {
+        let arguments = ["generate", "tiny-phi", "-p", "The cat", "--raw", "-n", "4", "--stats"];
+        fewron(home.path(), &[&arguments[..], &["--plan", plan]].concat())
+    };
+    let run = generate("tiny-phi-70");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("predict, 70% off"), "{}", run.stderr);
+    let run = generate("auto");
+    assert!(run.stderr.contains(", and with fewron comes --plan tiny-phi-70"), "{}", run.stderr);
+    let run = generate("tiny-phi-7");
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("tiny-phi-7 (did you mean `tiny-phi-70`?);"), "{}", run.stderr);
+
+    let run = fewron(home.path(), &["inspect", "tiny-phi-70", "--json"]);
+    let record: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(record["policy"], "predict");
+    let gone = [("FEWRON_SOURCE", "/nowhere")];
+    let run = fewron_env(home.path(), &gone, &["inspect", "tiny-phi-70"]);
+    assert_eq!((run.code, run.stderr.lines().count()), (2, 1), "{}", run.stderr);
+    assert!(run.stderr.contains("/nowhere/plans/tiny-phi-70.plan; set FEWRON_SOURCE"));
+    let run = fewron_env(home.path(), &gone, &["models"]);
+    assert!(run.stdout.contains("the source is gone"), "{}", run.stdout);
 }
