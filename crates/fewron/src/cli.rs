@@ -8,6 +8,7 @@ mod model;
 mod neurons;
 mod quantize;
 mod recommend;
+mod recover;
 mod runs;
 mod serve;
 mod study;
@@ -27,6 +28,7 @@ pub(crate) use model::ModelArgs;
 pub(crate) use neurons::NeuronsArgs;
 pub(crate) use quantize::{ConvertArgs, QuantizeArgs, WriteArgs};
 pub(crate) use recommend::RecommendArgs;
+pub(crate) use recover::RecoverArgs;
 pub(crate) use runs::{
     DeleteArgs, ExportArgs, FilterArgs, HistoryArgs, ListArgs, RunsArgs, RunsCommand, ShowArgs,
     StateArg,
@@ -114,6 +116,9 @@ pub(crate) enum Command {
     /// Make a plan: which neurons run, calibrated on text and measured on text it has not seen
     #[command(after_help = calibrate::CALIBRATE_EXAMPLES)]
     Calibrate(CalibrateArgs),
+    /// Train a model to live with a plan: the same sparsity then costs less quality
+    #[command(after_help = recover::RECOVER_EXAMPLES)]
+    Recover(Box<RecoverArgs>),
     /// Say which sparsity to run, by what was measured
     #[command(after_help = recommend::RECOMMEND_EXAMPLES)]
     Recommend(RecommendArgs),
