@@ -15,9 +15,9 @@ Examples:
   fewron recover smollm2 --out small.plan --max-bytes 2000000 -- --lr 5e-3 --compile
 
 The model writes text, and learns from its own dense outputs on it to live with the plan's mask: the
-result is a plan that also changes the model's weights a little. This needs a Python with the package
-in recover/ of fewron's source, and for all but tiny models a GPU. The same command goes on where one
-was interrupted. Options behind -- go to `fewron_recover train`, whose --help has them.";
+result is a plan that also changes the model's weights a little. This needs a Python with the
+package in recover/ of fewron's source, and a GPU for all but tiny models. The same command goes on
+where one was interrupted. Options behind -- go to `fewron_recover train`, whose --help has them.";
 
 #[derive(Debug, Args)]
 pub(crate) struct RecoverArgs {
