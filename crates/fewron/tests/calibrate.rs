@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{fewron, fewron_env};
 
 /// A plan for tiny-llama with few tokens and a low rank.
@@ -67,6 +67,12 @@ fn recovered(plan: &Path, to: &Path, norm: f32) {
     let old = header.metadata().as_ref().unwrap()["fewron.plan"].clone();
     let mut json: Value = serde_json::from_str(&old).unwrap();
     json["format_version"] = 2.into();
+    let quality = json!({"tokens": 900, "perplexity": 4.5, "kl": 0.25, "agreement": 0.75});
+    json["record"]["recovery"] = json!({
+        "version": "0.1.0", "data_sha256": "00", "tokens": 8192, "steps": 4, "seed": 0, "lr": 0.003,
+        "train": ["edits", "norms"], "edits": {"count": 30, "codes": 1000},
+        "held_out": {"before": quality, "after": quality, "after_dense": quality},
+    });
     let metadata = HashMap::from([("fewron.plan".to_owned(), json.to_string())]);
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let values: Vec<u8> = [norm; 160].iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -85,6 +91,15 @@ fn a_recovered_plan_changes_the_model() {
     recovered(&plan, &half, 0.5);
     recovered(&plan, &twice, 2.0);
     let [plan, half, twice] = [&plan, &half, &twice].map(|path| path.to_str().unwrap());
+    let run = fewron(home.path(), &["inspect", half]);
+    for words in
+        ["4 steps on 8192 tokens", "30 of 1000 codes (3.00%)", "perplexity 4.500, KL 0.2500"]
+    {
+        assert!(run.stdout.contains(words), "{}", run.stdout);
+    }
+    let run = fewron(home.path(), &["inspect", half, "--json"]);
+    let record: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(record["recovery"]["held_out"]["after"]["kl"], 0.25);
     let text = home.path().join("text.txt");
     fs::write(&text, "The cat sat on the mat and looked at the dog. ".repeat(8)).unwrap();
     let text = text.to_str().unwrap();
