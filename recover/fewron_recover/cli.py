@@ -1,4 +1,4 @@
-"""The command line: generate, train, evaluate."""
+"""The command line: check, generate, train, evaluate."""
 
 import argparse
 import json
@@ -19,9 +19,12 @@ from fewron_recover.plan import read_plan, write_whole
 from fewron_recover.recovered import plan_bytes
 from fewron_recover.schedule import Training
 from fewron_recover.source import BaseModel, open_model
-from fewron_recover.student import Student, Trained, count_codes, grids, make_student
+from fewron_recover.student import Student, Trained, count_codes, grids, make_student, need_codes
 from fewron_recover.tokens import model_bos, open_tokenizer, read_tokens
 from fewron_recover.train import Trainer
+
+MOST = Trained.max_edits
+"""Share of the codes to edit where a plan of them is small enough."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,9 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--seed", type=int, default=0)
     make.add_argument("--max-seconds", type=float, default=math.inf)
 
+    check = commands.add_parser("check", help="say whether `train` can train a model, and how large the plan will be")
     train = commands.add_parser("train", help="train under a plan's mask, and write the recovered plan")
-    train.add_argument("model", type=Path)
-    train.add_argument("--plan", type=Path, required=True)
+    for command in (check, train):
+        command.add_argument("model", type=Path)
+        command.add_argument("--plan", type=Path, required=command is train)
+        _add_training(command)
     train.add_argument(
         "--data",
         type=Path,
@@ -55,26 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--out", type=Path, required=True, help="the plan to write")
     train.add_argument("--run", type=Path, help="folder of checkpoint and log (default: OUT.run)")
-    train.add_argument("--train", default="edits,norms,compensation", help="of edits,norms,compensation,scores")
-    train.add_argument("--max-edits", type=float, default=0.034, help="share of all codes that may be edited")
-    train.add_argument("--edit-from", type=float, default=0.5, help="share of the steps before they are chosen")
-    train.add_argument("--compensation-bits", type=int, choices=(4, 8), default=8)
-    train.add_argument("--max-bytes", type=int, default=5_000_000, help="largest plan to write")
-    train.add_argument("--steps", type=int, default=2000)
-    train.add_argument("--batch", type=int, default=32, help="rows of a pass")
-    train.add_argument("--accumulate", type=int, default=1, help="passes of a step")
-    train.add_argument("--lr", type=float, default=3e-3)
-    train.add_argument("--clip", type=float, default=1.0, help="largest norm of a step's gradient")
-    train.add_argument("--hidden", type=float, default=0.0, help="weight of the residual streams' error")
-    train.add_argument("--start-sparsity", type=float, default=0.3)
-    train.add_argument("--anneal", type=float, default=0.3, help="share of the steps until the plan's sparsity")
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--eval-every", type=int, default=100, help="steps between looks at held-out rows")
-    train.add_argument("--eval-rows", type=int, default=64)
-    train.add_argument("--patience", type=int, default=0, help="looks without a smaller KL until it stops; 0: never")
-    train.add_argument("--compile", action="store_true", help="torch.compile the block")
-    train.add_argument("--max-seconds", type=float, default=math.inf, help="stop then; go on with --resume")
-    train.add_argument("--checkpoint-seconds", type=float, default=60.0)
     train.add_argument("--resume", action="store_true")
 
     judge = commands.add_parser("evaluate", help="perplexity, KL and agreement, before and after")
@@ -93,9 +79,33 @@ def _parser() -> argparse.ArgumentParser:
     tokens.add_argument("model", type=Path)
     tokens.add_argument("text", type=Path)
     tokens.add_argument("out", type=Path)
-    for command in (make, train, judge):
+    for command in (check, make, train, judge):
         command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser
+
+
+def _add_training(train: argparse.ArgumentParser) -> None:
+    """What a plan becomes, and how."""
+    train.add_argument("--train", default="edits,norms,compensation", help="of edits,norms,compensation,scores")
+    train.add_argument("--max-edits", type=float, help=f"share of all codes to edit (default: what fits, up to {MOST})")
+    train.add_argument("--edit-from", type=float, default=0.4, help="share of the steps before they are chosen")
+    train.add_argument("--compensation-bits", type=int, choices=(4, 8), default=8)
+    train.add_argument("--max-bytes", type=int, default=5_000_000, help="largest plan to write")
+    train.add_argument("--steps", type=int, default=2000)
+    train.add_argument("--batch", type=int, default=32, help="rows of a pass")
+    train.add_argument("--accumulate", type=int, default=1, help="passes of a step")
+    train.add_argument("--lr", type=float, default=3e-3)
+    train.add_argument("--clip", type=float, default=1.0, help="largest norm of a step's gradient")
+    train.add_argument("--hidden", type=float, default=0.0, help="weight of the residual streams' error")
+    train.add_argument("--start-sparsity", type=float, default=0.3)
+    train.add_argument("--anneal", type=float, default=0.2, help="share of the steps until the plan's sparsity")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--eval-every", type=int, default=100, help="steps between looks at held-out rows")
+    train.add_argument("--eval-rows", type=int, default=64)
+    train.add_argument("--patience", type=int, default=0, help="looks without a smaller KL until it stops; 0: never")
+    train.add_argument("--compile", action="store_true", help="torch.compile the block")
+    train.add_argument("--max-seconds", type=float, default=math.inf, help="stop then; go on with --resume")
+    train.add_argument("--checkpoint-seconds", type=float, default=60.0)
 
 
 def _generate(args: argparse.Namespace) -> None:
@@ -113,11 +123,7 @@ def _generate(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     model = open_model(args.model).to(torch.device(args.device))
-    plan = read_plan(args.plan)
-    groups = tuple(part for part in args.train.split(",") if part)
-    trained = Trained(groups, args.max_edits, args.compensation_bits)
-    student = make_student(model, plan, trained)
-    _check_size(student, args.max_bytes)
+    student = _student(model, args)
     names = Training.__dataclass_fields__
     training = Training(**{name: value for name, value in vars(args).items() if name in names})
     text = TrainingText(args.data, model.sha256, args.seed)
@@ -130,6 +136,40 @@ def _train(args: argparse.Namespace) -> None:
     print(f"{why} at step {trainer.step:,}; {args.out} has {args.out.stat().st_size:,} bytes")
 
 
+def _check(args: argparse.Namespace) -> None:
+    model = open_model(args.model).to(torch.device(args.device))
+    if args.plan:
+        _student(model, args)
+    elif "edits" in _groups(args):
+        need_codes(model)
+
+
+def _groups(args: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(part for part in args.train.split(",") if part)
+
+
+def _student(model: BaseModel, args: argparse.Namespace) -> Student:
+    """A student whose plan will be small enough."""
+    trained = Trained(_groups(args), MOST if args.max_edits is None else args.max_edits, args.compensation_bits)
+    student = make_student(model, read_plan(args.plan), trained)
+    if args.max_edits is None and (share := _fitting(student, args.max_bytes)):
+        student.trained = replace(trained, max_edits=share)
+    _check_size(student, args.max_bytes)
+    return student
+
+
+def _fitting(student: Student, max_bytes: int) -> float | None:
+    """The largest share of edits whose plan is small enough, up to the student's own."""
+    if "edits" not in student.trained.groups:
+        return None
+    shares = (part / 1000 for part in range(int(student.trained.max_edits * 1000), 0, -1))
+
+    def size(share: float) -> int:
+        return plan_bytes(student.plan, student.model, replace(student.trained, max_edits=share))
+
+    return next((share for share in shares if size(share) <= max_bytes), None)
+
+
 def _check_size(student: Student, max_bytes: int) -> None:
     """Says what the plan may need, and refuses where that is too much."""
     plan, model, trained = student.plan, student.model, student.trained
@@ -140,9 +180,7 @@ def _check_size(student: Student, max_bytes: int) -> None:
         note = f"; {floats} matrices of floats have none" if floats else ""
         print(f"edits of up to {trained.max_edits:.2%} of {count_codes(model):,} codes{note}")
     if size > max_bytes:
-        shares = (part / 1000 for part in range(int(trained.max_edits * 1000), 0, -1))
-        fitting = (share for share in shares if plan_bytes(plan, model, replace(trained, max_edits=share)) <= max_bytes)
-        share = next(fitting, None) if "edits" in trained.groups else None
+        share = _fitting(student, max_bytes)
         less = "" if share is None else f"--max-edits {share:.3f} fits; "
         bits = "--compensation-bits 4 makes it smaller" if trained.compensation_bits == 8 else "allow more"
         raise RecoverError(f"that is more than --max-bytes {max_bytes:,}: {less}{bits}")
@@ -196,11 +234,14 @@ def _tokens(args: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """Runs a command; 0 fine, 2 could not."""
+    """Runs a command; 0 fine, 2 could not, 130 interrupted."""
     args = _parser().parse_args()
     try:
-        {"generate": _generate, "train": _train, "evaluate": _evaluate, "tokens": _tokens}[args.command](args)
+        commands = {"check": _check, "generate": _generate, "train": _train, "evaluate": _evaluate, "tokens": _tokens}
+        commands[args.command](args)
     except RecoverError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0

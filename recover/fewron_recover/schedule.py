@@ -23,8 +23,8 @@ class Training:
     clip: float = 1.0
     hidden: float = 0.0
     start_sparsity: float = 0.3
-    anneal: float = 0.3
-    edit_from: float = 0.5
+    anneal: float = 0.2
+    edit_from: float = 0.4
     seed: int = 0
     eval_every: int = 100
     eval_rows: int = 64

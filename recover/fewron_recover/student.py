@@ -272,14 +272,18 @@ def _begin(student: Student, name: str, otherwise: Tensor) -> Tensor:
     return (otherwise if found is None else found).detach().clone()
 
 
-def _add_edits(student: Student) -> None:
-    found = grids(student.model)
-    if not found:
+def need_codes(model: BaseModel) -> dict[str, Grid]:
+    """The matrices that can be edited, of which there must be some."""
+    if not (found := grids(model)):
         raise RecoverError(
-            f"{student.model.name} has floats, not codes, and edits are of codes: make a quantised file with "
+            f"{model.name} has floats, not codes, and edits are of codes: make a quantised file with "
             "`fewron quantize` and a plan for it, or leave out edits"
         )
-    for name, grid in found.items():
+    return found
+
+
+def _add_edits(student: Student) -> None:
+    for name, grid in need_codes(student.model).items():
         student.params[name] = nn.Parameter(_begin(student, name, torch.zeros(grid.shape, device=student.device)))
 
 

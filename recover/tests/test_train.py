@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fewron_recover.cli import _check_size
+from fewron_recover.cli import MOST, _check_size, _parser, _student
 from fewron_recover.data import TrainingText
 from fewron_recover.errors import RecoverError
 from fewron_recover.evaluate import Variant, measure, text_windows
@@ -27,7 +27,7 @@ from fewron_recover.student import EDIT_LIMIT, Trained, count_codes, grids, make
 from fewron_recover.train import Trainer
 from tests.conftest import LAYERS, SHA256, tiny_record
 
-SETTINGS = Training(steps=60, batch=8, lr=3e-3, anneal=0.2, eval_every=1000, eval_rows=2)
+SETTINGS = Training(steps=60, batch=8, lr=3e-3, anneal=0.2, edit_from=0.5, eval_every=1000, eval_rows=2)
 
 
 def trained(groups: str, share: float = 0.1, bits: int = 8) -> Trained:
@@ -268,6 +268,22 @@ def test_plans_that_would_be_too_large_are_refused(tiny_model: BaseModel, tiny_p
         _check_size(student, size - 500)
     with pytest.raises(RecoverError, match="--compensation-bits 4"):
         _check_size(student, 1000)
+
+
+def test_as_many_edits_as_fit(tiny_model: BaseModel, tiny_plan: Path, tmp_path: Path) -> None:
+    arguments = ["train", "model", "--plan", str(tiny_plan), "--data", str(tmp_path), "--out", "out"]
+
+    def share(*more: str) -> float:
+        return _student(tiny_model, _parser().parse_args([*arguments, *more])).trained.max_edits
+
+    assert share() == MOST
+    assert share("--max-edits", "0.02") == 0.02
+    plan = read_plan(tiny_plan)
+    half = replace(trained("edits,norms,compensation"), max_edits=MOST / 2)
+    room = plan_bytes(plan, tiny_model, half)
+    assert 0.01 < share("--max-bytes", str(room)) <= MOST / 2
+    with pytest.raises(RecoverError, match=r"--max-edits 0.0\d\d fits"):
+        share("--max-edits", "0.034", "--max-bytes", str(room))
 
 
 def test_windows_are_those_of_the_engine() -> None:

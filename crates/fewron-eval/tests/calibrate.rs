@@ -121,6 +121,7 @@ fn bytes(made: &Made) -> Vec<u8> {
         held_out: Some(made.held_out),
         compared: Vec::new(),
         layers: made.layers.clone(),
+        recovery: None,
     };
     to_bytes(&made.plan, &record, fewron_kernels::Isa::detect())
 }

@@ -83,6 +83,7 @@ fn record(model: &Model, made: &Made, tokens: usize) -> PlanRecord {
         recall: made.recall,
         compared: Vec::new(),
         layers: made.layers.clone(),
+        recovery: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod model;
 mod neurons;
 mod quantize;
 mod recommend;
+mod recover;
 mod runs;
 mod serve;
 mod study;
@@ -27,6 +28,7 @@ pub(crate) use model::ModelArgs;
 pub(crate) use neurons::NeuronsArgs;
 pub(crate) use quantize::{ConvertArgs, QuantizeArgs, WriteArgs};
 pub(crate) use recommend::RecommendArgs;
+pub(crate) use recover::RecoverArgs;
 pub(crate) use runs::{
     DeleteArgs, ExportArgs, FilterArgs, HistoryArgs, ListArgs, RunsArgs, RunsCommand, ShowArgs,
     StateArg,
@@ -72,7 +74,7 @@ pub(crate) enum Command {
     /// Download a model into the cache and check its SHA-256
     #[command(after_help = PULL_EXAMPLES)]
     Pull(PullArgs),
-    /// List the models that can be had by name, and what is in the cache
+    /// List the models and plans that can be had by name, and what is in the cache
     #[command(after_help = MODELS_EXAMPLES)]
     Models(ModelsArgs),
     /// Show a model's layers, neurons, bytes per token and tokenizer
@@ -114,6 +116,9 @@ pub(crate) enum Command {
     /// Make a plan: which neurons run, calibrated on text and measured on text it has not seen
     #[command(after_help = calibrate::CALIBRATE_EXAMPLES)]
     Calibrate(CalibrateArgs),
+    /// Train a model to live with a plan: the same sparsity then costs less quality
+    #[command(after_help = recover::RECOVER_EXAMPLES)]
+    Recover(Box<RecoverArgs>),
     /// Say which sparsity to run, by what was measured
     #[command(after_help = recommend::RECOMMEND_EXAMPLES)]
     Recommend(RecommendArgs),
@@ -161,9 +166,10 @@ const MODELS_EXAMPLES: &str = "\
 Examples:
   fewron models
   fewron models --json | jq -r '.[] | select(.path) | .path'
+  fewron models --json | jq '.[].plans[] | {name, kl: .record.held_out.kl}'
 
-The tiny models come with fewron's source and need no download; FEWRON_SOURCE names a copy of the
-source where the one that fewron was built from is gone.";
+The tiny models and the plans come with fewron's source and need no download; FEWRON_SOURCE names a
+copy of the source where the one that fewron was built from is gone.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ModelsArgs {
@@ -178,12 +184,13 @@ Examples:
   fewron inspect tiny-phi
   fewron inspect path/to/directory
   fewron inspect book.plan
+  fewron inspect tiny-phi-70
   fewron inspect model.gguf --json";
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// A .gguf file, a Hugging Face directory, a name from `fewron models`, `hf:org/repo[:file]`, or a
-    /// plan of `fewron calibrate`
+    /// plan: its file or its name
     pub(crate) model: String,
     /// Print everything as JSON
     #[arg(long)]

@@ -17,6 +17,7 @@ mod neurons;
 mod pull;
 mod quantize;
 mod recommend;
+mod recover;
 mod report;
 mod runs;
 mod score;
@@ -48,6 +49,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Option<Outcome>> {
         Command::Bench(args) => bench::run(args, threads),
         Command::Recommend(args) => recommend::run(args, threads),
         Command::Calibrate(args) => calibrate::run(args, threads),
+        Command::Recover(args) => recover::run(args, threads),
         Command::Quantize(args) => quantize::run(args, threads),
         Command::Convert(args) => convert::run(args, threads),
         Command::Report(args) => report::run(args),

@@ -13,6 +13,7 @@ mod input;
 mod loaded;
 mod mask;
 mod plan_words;
+mod python;
 mod runs;
 mod scoring;
 mod stats;

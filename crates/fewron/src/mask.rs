@@ -12,7 +12,7 @@ use fewron_sparsity::{Calibration, Counted, Plan, PolicyKind, Scope, Selection};
 
 use crate::cli::{self, MaskArgs};
 use crate::loaded::Loaded;
-use crate::store::ModelFile;
+use crate::store::{self, ModelFile, PLANS, PlanEntry};
 
 /// A policy that counts what it keeps.
 pub(crate) type Mask<'a> = Counted<&'a Plan>;
@@ -126,7 +126,12 @@ pub(crate) fn read_plan_record(path: &Path) -> Result<PlanRecord> {
 /// When it cannot be read.
 pub(crate) fn read_plan(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| {
-        format!("cannot read the plan {}; `fewron calibrate` makes plans", path.display())
+        format!(
+            "cannot read the plan {}{}; `fewron calibrate` makes plans, `fewron models` lists those that \
+             come with it",
+            path.display(),
+            store::plan_hint(path)
+        )
     })
 }
 
@@ -134,10 +139,23 @@ fn beside(loaded: &Loaded) -> Result<PathBuf> {
     let path = path_beside(loaded);
     ensure!(
         path.exists(),
-        "there is no plan beside the model ({}); `fewron calibrate` makes one there",
-        path.display()
+        "there is no plan beside the model ({}); `fewron calibrate` makes one there{}",
+        path.display(),
+        shipped_for(&plan_model(loaded)?)
     );
     Ok(path)
+}
+
+/// The plans of a model that come with fewron, in words.
+fn shipped_for(model: &PlanModel) -> String {
+    let is_it = |of: &PlanModel| of.sha256 == model.sha256 && of.quantized == model.quantized;
+    let record = |plan: &PlanEntry| read_plan_record(&store::source_path(plan.file));
+    let fits = |plan: &&PlanEntry| record(plan).is_ok_and(|record| is_it(&record.model));
+    let names = PLANS.iter().filter(fits).map(|plan| format!("--plan {}", plan.name));
+    match names.collect::<Vec<_>>().join(", ") {
+        names if names.is_empty() => names,
+        names => format!(", and with fewron comes {names}"),
+    }
 }
 
 /// A problem of a plan, with the file that has it.

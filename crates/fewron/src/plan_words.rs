@@ -1,7 +1,7 @@
 //! What a plan says about itself, in words: for `calibrate` and `inspect`.
 
 use comfy_table::{Table, presets};
-use fewron_sparsity::plan::record::{HeldOut, PlanRecord};
+use fewron_sparsity::plan::record::{HeldOut, PlanRecord, Quality, RecoveryRecord};
 
 use crate::ui::show_bytes;
 
@@ -51,6 +51,9 @@ fn rows(record: &PlanRecord) -> Vec<(String, String)> {
     if let Some(held_out) = &record.held_out {
         held_out_rows(held_out, &mut row);
     }
+    if let Some(recovery) = &record.recovery {
+        recovery_rows(recovery, &mut row);
+    }
     for compared in &record.compared {
         let kl = format!("KL {:.4} in the comparison of weightings", compared.kl);
         row(&format!("  {}", compared.weighting), kl);
@@ -76,4 +79,16 @@ fn held_out_rows(h: &HeldOut, row: &mut impl FnMut(&str, String)) {
     let saved = 100.0 * (1.0 - h.bytes_per_token / h.dense_bytes_per_token);
     let (bytes, dense) = (show_bytes(h.bytes_per_token), show_bytes(h.dense_bytes_per_token));
     row("weights", format!("{bytes} per token, dense {dense} ({saved:.1}% less)"));
+}
+
+fn recovery_rows(recovery: &RecoveryRecord, row: &mut impl FnMut(&str, String)) {
+    let (steps, tokens) = (recovery.steps, recovery.tokens);
+    row("recovered", format!("{steps} steps on {tokens} tokens that the model wrote"));
+    if let Some(edits) = &recovery.edits {
+        let share = 100.0 * edits.count as f64 / edits.codes.max(1) as f64;
+        row("edits", format!("{} of {} codes ({share:.2}%)", edits.count, edits.codes));
+    }
+    let quality = |q: &Quality| format!("perplexity {:.3}, KL {:.4}", q.perplexity, q.kl);
+    row("before", quality(&recovery.held_out.before));
+    row("without mask", quality(&recovery.held_out.after_dense));
 }

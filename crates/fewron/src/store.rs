@@ -1,4 +1,4 @@
-//! Where models come from: files, the registry of names, the Hugging Face hub.
+//! Where models and plans come from: files, the registry of names, the Hugging Face hub.
 
 mod cache;
 mod directory;
@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use cache::Home;
 pub(crate) use hash::{hex, write_whole};
-pub(crate) use registry::{DEFAULT_MODEL, Entry, Place, REGISTRY};
+pub(crate) use registry::{DEFAULT_MODEL, Entry, PLANS, Place, PlanEntry, REGISTRY};
 pub(crate) use source_tree::{has_model, path as source_path};
 
 use crate::ui;
@@ -138,6 +138,21 @@ fn unknown(name: &str) -> String {
     let hint = registry::closest(name)
         .map_or("see `fewron models`".to_owned(), |close| format!("did you mean `{close}`?"));
     format!("there is no model `{name}`; {hint}")
+}
+
+/// The file that `--plan` means: one that is there, else the plan of that name, else the path as it is.
+///
+/// # Errors
+/// When the plan of that name is not in the source any more.
+pub(crate) fn plan_file(plan: PathBuf) -> Result<PathBuf> {
+    let named = plan.to_str().filter(|_| !plan.exists()).and_then(registry::find_plan);
+    named.map_or(Ok(plan), |entry| source_tree::plan(entry.name, entry.file))
+}
+
+/// The name of a plan that may be meant, in words.
+pub(crate) fn plan_hint(plan: &Path) -> String {
+    let close = plan.to_str().and_then(registry::closest_plan);
+    close.map_or(String::new(), |close| format!(" (did you mean `{close}`?)"))
 }
 
 #[cfg(test)]

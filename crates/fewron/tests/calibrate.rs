@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::Value;
-use support::fewron;
+use serde_json::{Value, json};
+use support::{fewron, fewron_env};
 
 /// A plan for tiny-llama with few tokens and a low rank.
 fn calibrate(home: &Path, plan: &Path, more: &[&str]) -> support::Run {
@@ -78,6 +78,12 @@ fn changing(plan: &Path, to: &Path, more: &[(&str, Dtype, usize, &[u8])]) {
     let old = header.metadata().as_ref().unwrap()["fewron.plan"].clone();
     let mut json: Value = serde_json::from_str(&old).unwrap();
     json["format_version"] = 2.into();
+    let quality = json!({"tokens": 900, "perplexity": 4.5, "kl": 0.25, "agreement": 0.75});
+    json["record"]["recovery"] = json!({
+        "version": "0.1.0", "data_sha256": "00", "tokens": 8192, "steps": 4, "seed": 0, "lr": 0.003,
+        "train": ["edits", "norms"], "edits": {"count": 30, "codes": 1000},
+        "held_out": {"before": quality, "after": quality, "after_dense": quality},
+    });
     let metadata = HashMap::from([("fewron.plan".to_owned(), json.to_string())]);
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let view = |&(name, dtype, len, data): &(&str, Dtype, usize, _)| {
@@ -97,6 +103,15 @@ fn a_recovered_plan_changes_the_model() {
     recovered(&plan, &half, 0.5);
     recovered(&plan, &twice, 2.0);
     let [plan, half, twice] = [&plan, &half, &twice].map(|path| path.to_str().unwrap());
+    let run = fewron(home.path(), &["inspect", half]);
+    for words in
+        ["4 steps on 8192 tokens", "30 of 1000 codes (3.00%)", "perplexity 4.500, KL 0.2500"]
+    {
+        assert!(run.stdout.contains(words), "{}", run.stdout);
+    }
+    let run = fewron(home.path(), &["inspect", half, "--json"]);
+    let record: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(record["recovery"]["held_out"]["after"]["kl"], 0.25);
     let text = home.path().join("text.txt");
     fs::write(&text, "The cat sat on the mat and looked at the dog. ".repeat(8)).unwrap();
     let text = text.to_str().unwrap();
@@ -383,4 +398,31 @@ fn bad_wishes_cost_nothing() {
     assert!(error(&["--max-loss", "no"]).contains("write 5% or 0.05"));
     let phi = fewron(home.path(), &["generate", "tiny-phi", "-p", "x", "--policy", "predict"]);
     assert!(phi.stderr.contains("needs a plan: make one with `fewron calibrate"), "{}", phi.stderr);
+}
+
+#[test]
+fn plans_that_come_with_fewron_go_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let generate = |plan: &str| {
+        let arguments = ["generate", "tiny-phi", "-p", "The cat", "--raw", "-n", "4", "--stats"];
+        fewron(home.path(), &[&arguments[..], &["--plan", plan]].concat())
+    };
+    let run = generate("tiny-phi-70");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("predict, 70% off"), "{}", run.stderr);
+    let run = generate("auto");
+    assert!(run.stderr.contains(", and with fewron comes --plan tiny-phi-70"), "{}", run.stderr);
+    let run = generate("tiny-phi-7");
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("tiny-phi-7 (did you mean `tiny-phi-70`?);"), "{}", run.stderr);
+
+    let run = fewron(home.path(), &["inspect", "tiny-phi-70", "--json"]);
+    let record: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(record["policy"], "predict");
+    let gone = [("FEWRON_SOURCE", "/nowhere")];
+    let run = fewron_env(home.path(), &gone, &["inspect", "tiny-phi-70"]);
+    assert_eq!((run.code, run.stderr.lines().count()), (2, 1), "{}", run.stderr);
+    assert!(run.stderr.contains("/nowhere/plans/tiny-phi-70.plan; set FEWRON_SOURCE"));
+    let run = fewron_env(home.path(), &gone, &["models"]);
+    assert!(run.stdout.contains("the source is gone"), "{}", run.stdout);
 }

@@ -5,7 +5,7 @@ mod support;
 
 use support::fewron;
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 23] = [
     "pull",
     "models",
     "inspect",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 22] = [
     "attribute",
     "neurons",
     "calibrate",
+    "recover",
     "recommend",
     "bench",
     "quantize",

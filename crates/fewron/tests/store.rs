@@ -56,6 +56,11 @@ fn list_of_models() {
     assert_eq!((&tiny["name"], &tiny["licence"]), (&"tiny-phi".into(), &"Apache-2.0".into()));
     assert_eq!((&tiny["with_source"], &tiny["cached"]), (&true.into(), &false.into()));
     assert_eq!(tiny["path"], support::trained("tiny-phi"));
+    let plan = &tiny["plans"][0];
+    assert_eq!((&plan["name"], &plan["licence"]), (&"tiny-phi-70".into(), &"Apache-2.0".into()));
+    assert_eq!(plan["path"], support::fixture("../plans/tiny-phi-70.plan"));
+    assert_eq!(plan["record"]["model"]["name"], "tiny-phi");
+    assert_eq!(list[0]["plans"].as_array().map(Vec::len), Some(3));
     assert_eq!(list[8]["name"], "mine.gguf");
     assert_eq!(list[8]["path"], models.join("mine.gguf").to_str().unwrap());
 }

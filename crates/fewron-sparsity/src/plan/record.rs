@@ -37,6 +37,66 @@ pub struct PlanRecord {
     /// Share of each layer's neurons that are off, on held-out text.
     #[serde(default)]
     pub layers: Vec<f32>,
+    /// How the model learnt to live with the plan; `None` for a plan as it was calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoveryRecord>,
+}
+
+/// The training of a recovered plan: `recover/FORMAT.md`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecoveryRecord {
+    /// Version of the package that trained it.
+    pub version: String,
+    /// SHA-256 of the manifest of the training text.
+    pub data_sha256: String,
+    /// Tokens that were trained on.
+    pub tokens: u64,
+    /// Steps of the optimiser.
+    pub steps: u64,
+    /// Seed of the order of the text.
+    pub seed: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// What was trained: `edits`, `norms`, `compensation`, `scores`.
+    pub train: Vec<String>,
+    /// The edits of codes, if they were trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edits: Option<EditsRecord>,
+    /// Quality on held-out rows of the training text.
+    pub held_out: RecoveredQuality,
+}
+
+/// How many codes a plan changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditsRecord {
+    /// Edits in the plan.
+    pub count: u64,
+    /// Codes of all matrices that can have edits.
+    pub codes: u64,
+}
+
+/// Quality before and after recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecoveredQuality {
+    /// Under the plan as it was.
+    pub before: Quality,
+    /// Under the recovered plan.
+    pub after: Quality,
+    /// The recovered weights without a mask.
+    pub after_dense: Quality,
+}
+
+/// Quality on text, against the dense model as its file has it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Tokens that were predicted.
+    pub tokens: u64,
+    /// Perplexity.
+    pub perplexity: f64,
+    /// Mean KL divergence from the dense model, in nats per token.
+    pub kl: f64,
+    /// Share of tokens whose most likely successor is the dense model's.
+    pub agreement: f64,
 }
 
 /// Identity and shape of a plan's model.

@@ -45,6 +45,7 @@ fn record(session: &Session, policy: PolicyKind) -> PlanRecord {
         held_out: None,
         compared: Vec::new(),
         layers: Vec::new(),
+        recovery: None,
     }
 }
 

@@ -1,6 +1,5 @@
 //! llama.cpp as a contestant: a Python process with llama-cpp-python that obeys line by line.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -9,13 +8,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
+use crate::python;
 use crate::stats::peak_memory_bytes_of;
 
 /// The other end of the pipe.
 const SCRIPT: &str = include_str!("llama_cpp.py");
-
-/// Names the Python where `--python` does not.
-const PYTHON_VARIABLE: &str = "FEWRON_PYTHON";
 
 /// A line of the process.
 #[derive(Debug, Deserialize)]
@@ -48,8 +45,7 @@ pub(crate) struct LlamaCpp {
 }
 
 impl LlamaCpp {
-    /// Starts `python`, or what [`PYTHON_VARIABLE`] names, or `python3`, and loads a model with a
-    /// context of `context` tokens.
+    /// Starts `python`, or the default interpreter, and loads a model with a context of `context` tokens.
     ///
     /// # Errors
     /// When Python cannot be started, has no llama_cpp, or cannot load the model.
@@ -59,8 +55,7 @@ impl LlamaCpp {
         threads: usize,
         context: usize,
     ) -> Result<Self> {
-        let named = std::env::var_os(PYTHON_VARIABLE).filter(|name| !name.is_empty());
-        let python = python.map(OsString::from).or(named).unwrap_or_else(|| "python3".into());
+        let python = python::interpreter(python);
         let words = tempfile::tempfile().context("cannot make a temporary file")?;
         let mut child = Command::new(&python)
             .args(["-c", SCRIPT])

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::model::ModelArgs;
 use super::text::{EngineArgs, MaskArgs};
-use super::values::{Policy, parse_ratio};
+use super::values::{Policy, parse_ratio, plan_file};
 
 pub(super) const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -24,8 +24,12 @@ on the same file (`pip install llama-cpp-python` builds it from source).";
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Plans to measure beside the dense model; `auto` is the one beside the model
-    #[arg(long, value_name = "FILE,FILE", value_delimiter = ',', help_heading = "Sparsity")]
+    /// Plans to measure beside the dense model: files, or names from `fewron models`; `auto` is the one
+    /// beside the model
+    #[arg(
+        long, value_name = "PLAN,PLAN", value_delimiter = ',', value_parser = plan_file(),
+        help_heading = "Sparsity"
+    )]
     pub(crate) plan: Vec<PathBuf>,
     /// Run-time policies to measure beside the dense model
     #[arg(long, value_name = "A,B", value_delimiter = ',', help_heading = "Sparsity")]

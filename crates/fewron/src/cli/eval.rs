@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::model::ModelArgs;
 use super::text::MaskArgs;
-use super::values::{Policy, parse_ratio};
+use super::values::{Policy, parse_ratio, plan_file};
 
 pub(super) const EVAL_EXAMPLES: &str = "\
 Examples:
@@ -58,8 +58,12 @@ pub(crate) struct EvalArgs {
         allow_negative_numbers = true, help_heading = "Sparsity"
     )]
     pub(crate) sparsity: Vec<f32>,
-    /// Calibrated plans to evaluate beside the dense model; `auto` is the one beside the model
-    #[arg(long, value_name = "FILE,FILE", value_delimiter = ',', help_heading = "Sparsity")]
+    /// Plans to evaluate beside the dense model: files, or names from `fewron models`; `auto` is the one
+    /// beside the model
+    #[arg(
+        long, value_name = "PLAN,PLAN", value_delimiter = ',', value_parser = plan_file(),
+        help_heading = "Sparsity"
+    )]
     pub(crate) plan: Vec<PathBuf>,
     /// For each plan that changes the model's weights, evaluate these without its mask too
     #[arg(long, requires = "plan", help_heading = "Sparsity")]

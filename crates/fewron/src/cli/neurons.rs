@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::model::ModelArgs;
 use super::study::{AttributionArgs, DataArgs};
-use super::values::{Metric, Policy, Scope, Selection, parse_ratio};
+use super::values::{Metric, Policy, Scope, Selection, parse_ratio, plan_file};
 
 pub(super) const NEURONS_EXAMPLES: &str = "\
 Examples:
@@ -31,8 +31,9 @@ pub(crate) struct NeuronsArgs {
     /// A run-time policy beside them, at the same ratio; gate and prompt choose MLP neurons alone
     #[arg(long, value_name = "POLICY")]
     pub(crate) policy: Option<Policy>,
-    /// A plan of `fewron calibrate` beside them, as it is; `auto` takes the one beside the model
-    #[arg(long, value_name = "FILE", conflicts_with = "policy")]
+    /// A plan beside them, as it is: a file, or a name from `fewron models`; `auto` takes the one beside
+    /// the model
+    #[arg(long, value_name = "PLAN", value_parser = plan_file(), conflicts_with = "policy")]
     pub(crate) plan: Option<PathBuf>,
     /// Share of units that are off, 0 to 1
     #[arg(long, value_name = "R", default_value = "0.8", value_parser = parse_ratio)]

@@ -6,6 +6,8 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use fewron_kernels::DType;
 
+use super::values::plan_file;
+
 pub(super) const QUANTIZE_EXAMPLES: &str = "\
 Examples:
   fewron quantize model-f16.gguf model-q8_0.gguf --type q8_0
@@ -61,7 +63,10 @@ pub(crate) struct ConvertArgs {
     #[arg(long = "type", value_name = "TYPE", value_parser = dtypes(), ignore_case = true)]
     pub(crate) dtype: Option<DType>,
     /// Write a GGUF file with the weights that this recovered plan changes
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["dtype", "output_type", "embedding_type"])]
+    #[arg(
+        long, value_name = "PLAN", value_parser = plan_file(),
+        conflicts_with_all = ["dtype", "output_type", "embedding_type"]
+    )]
     pub(crate) plan: Option<PathBuf>,
     /// Write the plan's masks for the new file, as a plan that changes nothing
     #[arg(long, value_name = "MASKS", requires = "plan")]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::calibrate::parse_loss;
+use super::values::plan_file;
 
 pub(super) const RECOMMEND_EXAMPLES: &str = "\
 Examples:
@@ -23,8 +24,8 @@ pub(crate) struct RecommendArgs {
     /// The folder of a sweep, the JSON of a sweep or an evaluation, or with --plan a model
     #[arg(value_name = "RUN|MODEL")]
     pub(crate) run: String,
-    /// Plans to choose from
-    #[arg(long, value_name = "FILE,FILE", value_delimiter = ',')]
+    /// Plans to choose from: files, or names from `fewron models`
+    #[arg(long, value_name = "PLAN,PLAN", value_delimiter = ',', value_parser = plan_file())]
     pub(crate) plan: Vec<PathBuf>,
     /// The model of the run, for bytes per token and speed
     #[arg(long, value_name = "MODEL", conflicts_with = "plan")]

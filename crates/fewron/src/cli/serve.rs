@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::model::ModelArgs;
 use super::text::MaskArgs;
-use super::values::{KvType, Policy, parse_ratio};
+use super::values::{KvType, Policy, parse_ratio, plan_file};
 
 pub(super) const SERVE_EXAMPLES: &str = "\
 Examples:
@@ -49,9 +49,9 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sparsity", allow_negative_numbers = true)]
 pub(crate) struct VariantArgs {
-    /// A plan that `fewron calibrate` made, as the variant `plan`; `auto` takes the one beside the
-    /// model. Several plans are called by the names of their files
-    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    /// A plan, as the variant `plan`: a file, or a name from `fewron models`; `auto` takes the one beside
+    /// the model. Several plans are called by the names of their files
+    #[arg(long, value_name = "PLAN", value_delimiter = ',', value_parser = plan_file())]
     pub(crate) plan: Vec<PathBuf>,
     /// A policy for a variant of its own, such as `gate@0.5`
     #[arg(long, value_name = "POLICY", default_value_t = Policy::Dense)]

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::model::ModelArgs;
-use super::values::{Metric, Policy, Protocol, Scope, Selection, parse_non_negative, parse_ratio};
+use super::values::{
+    Metric, Policy, Protocol, Scope, Selection, parse_non_negative, parse_ratio, plan_file,
+};
 
 pub(super) const SWEEP_EXAMPLES: &str = "\
 Examples:
@@ -32,9 +34,9 @@ pub(crate) struct SweepArgs {
     /// Mask policies, with --protocol runtime (default: gate,magnitude, without a gate prompt,magnitude)
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(crate) policies: Vec<Policy>,
-    /// Plans of `fewron calibrate`, with --protocol runtime: at a ratio that a plan was made for it is
-    /// used as it is, elsewhere the scores of the nearest plan of its policy are
-    #[arg(long, value_name = "FILE,FILE", value_delimiter = ',')]
+    /// Plans (files, or names from `fewron models`), with --protocol runtime: at a ratio that a plan was
+    /// made for it is used as it is, elsewhere the scores of the nearest plan of its policy are
+    #[arg(long, value_name = "PLAN,PLAN", value_delimiter = ',', value_parser = plan_file())]
     pub(crate) plan: Vec<PathBuf>,
     /// Shares of units that are off, 0 to 1
     #[arg(

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::model::ModelArgs;
-use super::values::{KvType, Policy, parse_non_negative, parse_positive, parse_ratio};
+use super::values::{KvType, Policy, parse_non_negative, parse_positive, parse_ratio, plan_file};
 
 pub(super) const GENERATE_EXAMPLES: &str = "\
 Examples:
   fewron generate smollm2 -p \"Why is the sky blue?\" -n 64
   fewron generate smollm2 -p \"Once upon a time\" --raw --temperature 0.8 --top-p 0.9
-  fewron generate smollm2 --prompt-file question.txt --policy gate --sparsity 0.5 --stats";
+  fewron generate smollm2 --prompt-file question.txt --policy gate --sparsity 0.5 --stats
+  fewron generate tiny-phi -p \"One day a cat\" --raw --plan tiny-phi-70";
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
@@ -93,8 +94,12 @@ pub(crate) struct MaskArgs {
     /// Share of each layer's MLP neurons that is off, 0 to 1 (0.5 where only a policy is given)
     #[arg(long, value_name = "R", value_parser = parse_ratio)]
     pub(crate) sparsity: Option<f32>,
-    /// A plan that `fewron calibrate` made; `auto` takes the one beside the model, MODEL.fewron
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "sparsity"])]
+    /// A plan that `fewron calibrate` made, or the name of one from `fewron models`; `auto` takes the one
+    /// beside the model, MODEL.fewron
+    #[arg(
+        long, value_name = "PLAN", value_parser = plan_file(),
+        conflicts_with_all = ["policy", "sparsity"]
+    )]
     pub(crate) plan: Option<PathBuf>,
 }
 

@@ -1,6 +1,11 @@
 //! Values that arguments take, and their checks.
 
+use std::path::PathBuf;
+
 use clap::ValueEnum;
+use clap::builder::{PathBufValueParser, TypedValueParser};
+
+use crate::store;
 
 /// A share between 0 and 1, `.5` as well as `0.5`.
 pub(super) fn parse_ratio(text: &str) -> Result<f32, String> {
@@ -25,6 +30,11 @@ pub(super) fn parse_positive(text: &str) -> Result<f32, String> {
         .ok()
         .filter(|&number| number > 0.0)
         .ok_or_else(|| format!("`{text}` is not a number above 0"))
+}
+
+/// A plan: its file, or the name of one that comes with fewron.
+pub(super) fn plan_file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|plan| store::plan_file(plan).map_err(|e| e.to_string()))
 }
 
 /// Declares an enum of names on the command line with `as_str`.

@@ -20,11 +20,11 @@ use fewron_sparsity::plan::record::{CalibrationRecord, HeldOut, PlanRecord};
 use super::eval::{check_chat, run_task};
 use crate::Outcome;
 use crate::cli::{CalibrateArgs, KvType, LossMetric, Policy, Selection};
-use crate::loaded::{self, Loaded};
-use crate::mask::{Masking, path_beside, plan_model};
+use crate::loaded::{self, Loaded, beside};
+use crate::mask::{Masking, plan_model};
 use crate::plan_words::words;
 use crate::runs::{self, Planned};
-use crate::store::write_whole;
+use crate::store::{self, write_whole};
 use crate::study::{Answers, model_record, prompts};
 use crate::ui::{self, Interrupted, Progress, Unit};
 
@@ -44,13 +44,39 @@ const ANSWER_TOKENS: usize = 64;
 const TOKENS_PER_INPUT: usize = 16;
 
 pub(crate) fn run(args: &CalibrateArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => beside(&store::resolve(&args.model.name)?.path),
+    };
+    let record = write_plan(args, &out, threads)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&record)?);
+    } else {
+        println!("{}", words(&record));
+        let use_it = match args.out {
+            Some(_) => format!("--plan {}", out.display()),
+            None => "--plan auto".to_owned(),
+        };
+        ui::note(&format!("plan in {}; use it with {use_it}", out.display()));
+    }
+    Ok(Outcome::Done)
+}
+
+/// Makes a plan and writes it; what it says about itself.
+///
+/// # Errors
+/// When it cannot be made or written, and after Ctrl-C.
+pub(super) fn write_plan(
+    args: &CalibrateArgs,
+    out: &Path,
+    threads: Option<NonZeroUsize>,
+) -> Result<PlanRecord> {
     let loaded = Loaded::from_args(&args.model)?;
     let settings = settings(args, &loaded)?;
     let task = TaskLoss::new(args, &loaded, threads)?;
     let pool = loaded::pool(threads);
     let windows = windows(args, &loaded, &pool)?;
     warn_of_little_text(&settings, &windows, &loaded);
-    let out = args.out.clone().unwrap_or_else(|| path_beside(&loaded));
     let bars = Bars::default();
     let progress = |what: &str, done: usize, of: usize| bars.show(what, done, of);
     let model = Arc::clone(&loaded.model);
@@ -66,31 +92,20 @@ pub(crate) fn run(args: &CalibrateArgs, threads: Option<NonZeroUsize>) -> Result
         what: String::new(),
         model: &model,
         threads: loaded::thread_count(threads),
-        folder: Some(&out),
+        folder: Some(out),
         anew: true,
     };
-    let record = runs::recorded(&planned, runs::of_plan, |_| {
+    runs::recorded(&planned, runs::of_plan, |_| {
         let made = make(args, &mut calibrator, loss);
         bars.clear();
         let (basis, made, sparsity) = made?;
         let record = record(&loaded, &settings, &windows, &basis, &made, sparsity)?;
         let bytes = to_bytes(&made.plan, &record, loaded.model.isa());
-        write_whole(&out, &bytes).with_context(|| {
+        write_whole(out, &bytes).with_context(|| {
             format!("cannot write the plan {}; name another file with --out", out.display())
         })?;
         Ok(record)
-    })?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&record)?);
-    } else {
-        println!("{}", words(&record));
-        let use_it = match args.out {
-            Some(_) => format!("--plan {}", out.display()),
-            None => "--plan auto".to_owned(),
-        };
-        ui::note(&format!("plan in {}; use it with {use_it}", out.display()));
-    }
-    Ok(Outcome::Done)
+    })
 }
 
 fn settings(args: &CalibrateArgs, loaded: &Loaded) -> Result<Settings> {
@@ -320,6 +335,7 @@ fn record(
         recall: made.recall,
         compared: basis.compared.clone(),
         layers: made.layers.clone(),
+        recovery: None,
     })
 }
 
@@ -345,8 +361,13 @@ impl Bars {
     }
 }
 
+/// Whether a source is a file of plain text.
+pub(super) fn is_text(source: &str) -> bool {
+    !matches!(source, "self" | "builtin") && !is_questions(source)
+}
+
 /// Whether a file is one of questions: its model's answers are the text.
-fn is_questions(file: &str) -> bool {
+pub(super) fn is_questions(file: &str) -> bool {
     let extension = Path::new(file).extension().map(|e| e.to_string_lossy().to_lowercase());
     matches!(extension.as_deref(), Some("csv" | "json" | "jsonl" | "ndjson"))
 }

@@ -5,7 +5,7 @@ mod words;
 
 use std::fs::File;
 use std::io::{Read, Write, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -14,11 +14,12 @@ use crate::cli::InspectArgs;
 use crate::loaded::Loaded;
 use crate::mask::read_plan_record;
 use crate::plan_words;
+use crate::store;
 
 pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
-    let path = Path::new(&args.model);
-    if is_plan(path) {
-        return inspect_plan(path, args.json);
+    let path = store::plan_file(PathBuf::from(&args.model))?;
+    if is_plan(&path) {
+        return inspect_plan(&path, args.json);
     }
     let loaded = Loaded::open(&args.model)?;
     let facts = facts::Facts::of(&loaded)?;

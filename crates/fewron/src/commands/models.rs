@@ -1,15 +1,18 @@
-//! `fewron models`: what can be had by name, and what is in the cache.
+//! `fewron models`: models and plans that can be had by name, and what is in the cache.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
+use fewron_sparsity::plan::record::PlanRecord;
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::cli::ModelsArgs;
-use crate::store::{self, Entry, Home, Place};
+use crate::mask::read_plan_record;
+use crate::store::{self, Entry, Home, Place, PlanEntry};
+use crate::ui::show_bytes;
 
 /// One line of the list. A cached file that the registry does not know has no licence.
 #[derive(Serialize)]
@@ -23,6 +26,19 @@ struct Listed {
     with_source: bool,
     cached: bool,
     path: Option<PathBuf>,
+    /// The plans that come with it.
+    plans: Vec<ListedPlan>,
+}
+
+/// A plan that comes with fewron's source.
+#[derive(Serialize)]
+struct ListedPlan {
+    name: &'static str,
+    licence: &'static str,
+    size_bytes: Option<u64>,
+    path: Option<PathBuf>,
+    /// What the file says about itself.
+    record: Option<PlanRecord>,
 }
 
 pub(crate) fn run(args: &ModelsArgs) -> Result<Outcome> {
@@ -34,6 +50,7 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<Outcome> {
         writeln!(out)?;
     } else {
         writeln!(out, "{}", table(&models))?;
+        writeln!(out, "\n{}", plan_table(&models))?;
         writeln!(out, "\nCache: {}", home.models().display())?;
     }
     Ok(Outcome::Done)
@@ -57,6 +74,7 @@ fn list(home: &Home) -> Result<Vec<Listed>> {
             with_source: false,
             cached: true,
             path: Some(file.path),
+            plans: Vec::new(),
         });
     Ok(known.chain(others).collect())
 }
@@ -84,7 +102,19 @@ fn registered(home: &Home, entry: &Entry) -> Listed {
         with_source: download.is_none(),
         cached: there && download.is_some(),
         path: there.then_some(path),
+        plans: plans_of(entry.name),
     }
+}
+
+fn plans_of(model: &str) -> Vec<ListedPlan> {
+    let listed = |plan: &PlanEntry| {
+        let path = store::source_path(plan.file);
+        let size_bytes = path.metadata().ok().map(|meta| meta.len());
+        let record = read_plan_record(&path).ok();
+        let path = size_bytes.map(|_| path);
+        ListedPlan { name: plan.name, licence: plan.licence, size_bytes, path, record }
+    };
+    store::PLANS.iter().filter(|plan| plan.model == model).map(listed).collect()
 }
 
 fn table(models: &[Listed]) -> String {
@@ -105,8 +135,38 @@ fn table(models: &[Listed]) -> String {
             model.aliases.join(", "),
         ]);
     }
-    if let Some(size) = table.column_mut(1) {
-        size.set_cell_alignment(CellAlignment::Right);
+    show(table, &[1])
+}
+
+/// The plans of all models, with what their files say they cost on held-out text.
+fn plan_table(models: &[Listed]) -> String {
+    let mut table = Table::new();
+    let header = ["PLAN", "MODEL", "OFF", "SIZE", "PERPLEXITY", "KL", "LICENCE"];
+    table.load_style(presets::NOTHING).set_header(header);
+    for (model, plan) in models.iter().flat_map(|m| m.plans.iter().map(move |plan| (m, plan))) {
+        let gone = || "the source is gone".to_owned();
+        let record = plan.record.as_ref();
+        let held_out = record.and_then(|record| record.held_out.as_ref());
+        let words = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        table.add_row([
+            plan.name.to_owned(),
+            model.name.clone(),
+            words(record.map(|record| format!("{:.0}%", 100.0 * record.sparsity))),
+            plan.size_bytes.map_or_else(gone, |bytes| show_bytes(bytes as f64)),
+            words(held_out.map(|h| format!("{:.3} ({:.3}x)", h.perplexity, h.perplexity_ratio()))),
+            words(held_out.map(|h| format!("{:.3}", h.kl))),
+            plan.licence.to_owned(),
+        ]);
+    }
+    show(table, &[2, 3, 4, 5])
+}
+
+/// Lines of a table with some columns of numbers.
+fn show(mut table: Table, numbers: &[usize]) -> String {
+    for &column in numbers {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
 }

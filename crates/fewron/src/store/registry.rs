@@ -1,4 +1,4 @@
-//! The models that fewron knows by name.
+//! The models and the plans that fewron knows by name.
 
 /// A model with a name: what it is and where it can be had.
 #[derive(Debug)]
@@ -129,17 +129,76 @@ const fn tiny(name: &'static str, folder: &'static str, size_bytes: u64) -> Entr
     Entry { name, aliases, size_bytes, licence, place }
 }
 
+/// A recovered plan with a name, which is kept beside the code. What it does is in its file.
+#[derive(Debug)]
+pub(crate) struct PlanEntry {
+    /// Name on the command line.
+    pub(crate) name: &'static str,
+    /// Name of the model that it is for.
+    pub(crate) model: &'static str,
+    /// Path of the file in the source.
+    pub(crate) file: &'static str,
+    /// Licence, which is that of the model's weights.
+    pub(crate) licence: &'static str,
+}
+
+/// Every plan that has a name.
+pub(crate) static PLANS: &[PlanEntry] = &[
+    PlanEntry {
+        name: "smollm2-50",
+        model: DEFAULT_MODEL,
+        file: "plans/smollm2-50.plan",
+        licence: "Apache-2.0",
+    },
+    PlanEntry {
+        name: "smollm2-70",
+        model: DEFAULT_MODEL,
+        file: "plans/smollm2-70.plan",
+        licence: "Apache-2.0",
+    },
+    PlanEntry {
+        name: "smollm2-80",
+        model: DEFAULT_MODEL,
+        file: "plans/smollm2-80.plan",
+        licence: "Apache-2.0",
+    },
+    PlanEntry {
+        name: "gemma3-270m-70",
+        model: "gemma3-270m",
+        file: "plans/gemma3-270m-70.plan",
+        licence: "Gemma terms",
+    },
+    PlanEntry {
+        name: "tiny-phi-70",
+        model: "tiny-phi",
+        file: "plans/tiny-phi-70.plan",
+        licence: "Apache-2.0",
+    },
+];
+
 /// The entry with this name or alias, in any case.
 pub(super) fn find(name: &str) -> Option<&'static Entry> {
     REGISTRY.iter().find(|entry| names(entry).any(|known| known.eq_ignore_ascii_case(name)))
 }
 
-/// The known name that is most like `name`, if one is like it at all.
+/// The plan with this name, in any case.
+pub(super) fn find_plan(name: &str) -> Option<&'static PlanEntry> {
+    PLANS.iter().find(|plan| plan.name.eq_ignore_ascii_case(name))
+}
+
+/// The known name of a model that is most like `name`, if one is like it at all.
 pub(super) fn closest(name: &str) -> Option<&'static str> {
+    most_like(name, REGISTRY.iter().flat_map(names))
+}
+
+/// The known name of a plan that is most like `name`, if one is like it at all.
+pub(super) fn closest_plan(name: &str) -> Option<&'static str> {
+    most_like(name, PLANS.iter().map(|plan| plan.name))
+}
+
+fn most_like(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
-    REGISTRY
-        .iter()
-        .flat_map(names)
+    known
         .map(|known| (strsim::jaro_winkler(&name, known), known))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))

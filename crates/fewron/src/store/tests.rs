@@ -59,3 +59,25 @@ fn models_of_the_source_have_the_size_that_is_told() {
     assert_eq!(sizes.len(), 6);
     assert!(sizes.iter().all(|(told, found)| told == found), "{sizes:?}");
 }
+
+#[test]
+fn plans_of_the_source_are_there_and_small() {
+    for plan in PLANS {
+        assert_eq!(registry::find(plan.model).map(|entry| entry.name), Some(plan.model));
+        assert!(registry::find(plan.name).is_none(), "{} is a model's name", plan.name);
+        let size_bytes = source_path(plan.file).metadata().unwrap().len();
+        assert!(size_bytes <= 5_000_000, "{} has {size_bytes} bytes", plan.name);
+    }
+}
+
+#[test]
+fn plans_go_by_name_where_no_file_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tiny-phi-70");
+    assert_eq!(plan_file(file.clone()).unwrap(), file);
+    let named = plan_file("Tiny-Phi-70".into()).unwrap();
+    assert_eq!(named, source_path("plans/tiny-phi-70.plan"));
+    assert_eq!(plan_file("auto".into()).unwrap(), Path::new("auto"));
+    assert_eq!(plan_hint(Path::new("tiny-phi-07")), " (did you mean `tiny-phi-70`?)");
+    assert_eq!(plan_hint(Path::new("whale")), "");
+}
