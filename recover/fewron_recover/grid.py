@@ -68,13 +68,9 @@ class Grid:
         scale = self.scale.unsqueeze(-1)
         return torch.where(scale == 0, 0.0, self._blocked(delta) / torch.where(scale == 0, 1.0, scale))
 
-    def reach(self, delta: Tensor) -> Tensor:
-        """How far a delta moves a code, `[rows, cols]`: comparable between types, as a share of the codes there are.
-
-        Whole steps alone can be had, and later one at most, so that a second step counts for less: s / (1 + s).
-        """
-        steps = self.steps(delta).abs().view(self.shape)
-        return steps / (1 + steps) / (self.high - self.low)
+    def change(self, delta: Tensor, limit: int) -> Tensor:
+        """The size of a delta of which `limit` steps at most can be had, `[rows, cols]`."""
+        return self.sized(self.steps(delta).abs().clamp(max=limit)).abs()
 
     def sized(self, steps: Tensor) -> Tensor:
         """The delta of steps, `[rows, cols]`."""

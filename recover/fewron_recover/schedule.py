@@ -8,6 +8,8 @@ from torch import Tensor
 
 from fewron_recover.student import Student
 
+FIRST_CHOICE = 8.0
+"""Codes that move at first, as multiples of those that will be edited, if nothing is chosen."""
 WARMUP_SHARE = 0.03
 """Part of the steps in which the learning rate rises."""
 
@@ -24,7 +26,9 @@ class Training:
     hidden: float = 0.0
     start_sparsity: float = 0.3
     anneal: float = 0.2
-    edit_from: float = 0.4
+    edit_from: float = 0.25
+    edit_until: float = 0.7
+    edit_rounds: int = 6
     seed: int = 0
     eval_every: int = 100
     eval_rows: int = 64
@@ -49,10 +53,15 @@ class Training:
         done = (step - warmup) / max(1, self.steps - warmup)
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
 
-    @property
-    def choice_step(self) -> int:
-        """The step before which the codes are chosen that may be edited."""
-        return round(self.edit_from * self.steps)
+    def choice_step(self, done: int) -> int:
+        """The step before which codes are chosen the next time."""
+        part = done / max(1, self.edit_rounds - 1)
+        return round((self.edit_from + (self.edit_until - self.edit_from) * part) * self.steps)
+
+    def choice_factor(self, done: int) -> float:
+        """How many times the edits of the end are chosen then: fewer each time, by the same factor."""
+        left: float = 1 - (done + 1) / self.edit_rounds
+        return math.pow(FIRST_CHOICE, left)
 
     def progress(self, step: int, sparsity: float) -> float:
         """Part of the target's sparsity, rising linearly over the first steps."""

@@ -80,6 +80,8 @@ class Student:
     params: dict[str, nn.Parameter] = field(default_factory=dict)
     fixed: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
+    curvature: dict[str, Tensor] = field(default_factory=dict)
+    """Mean squares of the latents' gradients, where there are any."""
     merged: Callable[[Grid, Tensor, int | None], Tensor] = Grid.merged
     """[`Grid.merged`], or a compiled form of it."""
 
@@ -105,11 +107,19 @@ class Student:
 
     @torch.no_grad()
     def choose(self, count: int) -> None:
-        """Keeps the `count` latents that moved furthest; the others become zero."""
+        """Keeps the `count` latents that the loss needs most; the others become zero.
+
+        A latent δ is worth ½·F·δ²: what the loss grows by without it, with F the mean square of its gradient in
+        place of the curvature (optimal brain damage, LeCun et al., NIPS 1989, eq. 5).
+        """
         found, latents = grids(self.model), self.latents
-        sizes: dict[str, Callable[[], Tensor]] = {
-            name: partial(found[name].reach, latents[name].detach()) for name in latents
-        }
+
+        def worth(name: str) -> Tensor:
+            change = found[name].change(latents[name].detach(), EDIT_LIMIT)
+            curvature = self.curvature.get(name)
+            return change if curvature is None else change * curvature.sqrt()
+
+        sizes: dict[str, Callable[[], Tensor]] = {name: partial(worth, name) for name in latents}
         self.kept = largest(sizes, count)
         for name, keep in self.kept.items():
             latents[name].mul_(keep)

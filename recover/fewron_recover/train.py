@@ -78,7 +78,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             step_sizes(student), lr=training.lr, weight_decay=0.0, fused=gpu, capturable=gpu
         )
-        self.step, self.best, self.bad_evals = 0, math.inf, 0
+        self.step, self.choices, self.best, self.bad_evals = 0, 0, math.inf, 0
         self.before: dict[str, float] = {}
         self.sparsity = float(student.plan.record["sparsity"])
         self.budget = self._first_budget()
@@ -88,8 +88,12 @@ class Trainer:
         counted = any(mask.best is not None for mask in student.masks)
         self.repeated = Repeated(self._work, gpu and training.compile and not counted)
         self.log_file = folder / "log.jsonl"
-        if student.latents and not (0 < training.edit_from <= 1 and 0 < student.trained.max_edits <= 1):
-            raise RecoverError("--edit-from and --max-edits are shares, above 0 and at most 1")
+        in_order = 0 < training.edit_from <= training.edit_until <= 1 and training.edit_rounds > 0
+        if student.latents and not (in_order and 0 < student.trained.max_edits <= 1):
+            raise RecoverError(
+                "--edit-from, --edit-until and --max-edits are shares, above 0 and at most 1, the first no larger "
+                "than the second, and --edit-rounds is at least 1"
+            )
 
     # Passes
 
@@ -213,10 +217,13 @@ class Trainer:
             found = self.budget.masks(self.student.layer_masks(), self.training.progress(self.step, self.sparsity))
         return [type(mask)(**(vars(mask) | {"shares": None, "temperature": None})) for mask in found]
 
-    def _choose(self) -> None:
-        """Keeps the best edits, as many as there may be, and lets the others go with their moments."""
-        student = self.student
-        count = max(1, round(student.trained.max_edits * count_codes(student.model)))
+    def _choose(self, factor: float = 1.0) -> None:
+        """Keeps the best edits, a multiple of those of the end, and lets the others go with their moments."""
+        student, self.choices = self.student, self.choices + 1
+        codes = count_codes(student.model)
+        count = min(codes, max(1, round(factor * student.trained.max_edits * codes)))
+        found = {name: self.optimiser.state.get(latent, {}) for name, latent in student.latents.items()}
+        student.curvature = {name: state["exp_avg_sq"] for name, state in found.items() if "exp_avg_sq" in state}
         student.choose(count)
         for name, keep in student.kept.items():
             for moment in self.optimiser.state[student.params[name]].values():
@@ -228,7 +235,7 @@ class Trainer:
 
     @property
     def _choice_due(self) -> bool:
-        return bool(self.student.latents) and not self.student.kept
+        return bool(self.student.latents) and self.choices < self.training.edit_rounds
 
     # The loop
 
@@ -241,8 +248,8 @@ class Trainer:
             self.log({"step": self.step, "held_out": self.before})
         with asked_to_stop() as signals:
             while self.step < training.steps:
-                if self._choice_due and self.step >= training.choice_step:
-                    self._choose()
+                if self._choice_due and self.step >= training.choice_step(self.choices):
+                    self._choose(training.choice_factor(self.choices))
                     self.student.bound()
                     self._settle(CHOICE_RATES)
                 kl, norm, cuts = self._train_step()
@@ -330,6 +337,7 @@ class Trainer:
             "params": {name: value.detach() for name, value in self.student.params.items()},
             "optimiser": self.optimiser.state_dict(),
             "kept": pack(self.student.kept),
+            "choices": self.choices,
             "budget": {"shares": self.budget.shares, "limits": self.budget.limits},
             "best": self.best,
             "bad_evals": self.bad_evals,
@@ -346,7 +354,8 @@ class Trainer:
         shapes = {name: tuple(value.shape) for name, value in self.student.params.items()}
         self.student.kept = unpack(state["kept"], shapes, self.device)
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best, self.bad_evals = state["step"], state["best"], state["bad_evals"]
+        self.step, self.choices = state["step"], state["choices"]
+        self.best, self.bad_evals = state["best"], state["bad_evals"]
         self.before = state["before"]
         self.budget = Budget(state["budget"]["shares"], state["budget"]["limits"], self.config.intermediate)
         torch.set_rng_state(state["rng"].cpu())

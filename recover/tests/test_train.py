@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fewron_recover.cli import MOST, _check_size, _parser, _student
+from fewron_recover.cli import LEFT, MOST, _check_size, _parser, _student
 from fewron_recover.data import TrainingText
 from fewron_recover.errors import RecoverError
 from fewron_recover.evaluate import Variant, measure, text_windows
@@ -27,7 +28,7 @@ from fewron_recover.student import EDIT_LIMIT, Trained, count_codes, grids, make
 from fewron_recover.train import Trainer
 from tests.conftest import LAYERS, SHA256, tiny_record
 
-SETTINGS = Training(steps=60, batch=8, lr=3e-3, anneal=0.2, edit_from=0.5, eval_every=1000, eval_rows=2)
+SETTINGS = Training(steps=60, batch=8, lr=3e-3, anneal=0.2, edit_from=0.5, edit_rounds=1, eval_every=1000, eval_rows=2)
 
 
 def trained(groups: str, share: float = 0.1, bits: int = 8) -> Trained:
@@ -140,15 +141,46 @@ def test_neurons_stay_off_while_scores_grow(
     assert float(off.mean()) == pytest.approx(0.7, abs=0.03)
 
 
+def test_choices_are_of_fewer_and_fewer_codes() -> None:
+    training = replace(SETTINGS, steps=1000, edit_from=0.2, edit_until=0.7, edit_rounds=6)
+    assert [training.choice_step(done) for done in range(6)] == [200, 300, 400, 500, 600, 700]
+    factors = [training.choice_factor(done) for done in range(6)]
+    assert factors[-1] == 1
+    assert factors[0] == pytest.approx(8 ** (5 / 6))
+    assert all(a / b == pytest.approx(8 ** (1 / 6)) for a, b in pairwise(factors))
+
+
+def test_what_the_loss_needs_most_is_chosen(tiny_model: BaseModel, tiny_plan: Path) -> None:
+    student = make_student(tiny_model, read_plan(tiny_plan), trained("edits"))
+    name, grid = "edits.0.up", grids(tiny_model)["edits.0.up"]
+    steps = torch.zeros(grid.shape)
+    steps[0, 0], steps[0, 1], steps[1, 0], steps[2, 0] = 0.8, 1.0, 5.0, 0.4
+
+    def chosen(count: int) -> list[tuple[int, int]]:
+        student.params[name].data.copy_(grid.sized(steps))
+        student.choose(count)
+        assert all(not keep.any() for other, keep in student.kept.items() if other != name)
+        return [(int(row), int(col)) for row, col in student.kept[name].nonzero()]
+
+    scale = grid.scale[:, :1].abs()
+    by_size = sorted([(0.8 * scale[0], (0, 0)), (scale[0], (0, 1)), (scale[1], (1, 0)), (0.4 * scale[2], (2, 0))])
+    assert chosen(2) == sorted(place for _, place in by_size[2:])
+    # What matters is not the size alone.
+    student.curvature = {name: torch.full(grid.shape, 1e-8)}
+    student.curvature[name][2, 0] = 1.0
+    assert chosen(1) == [(2, 0)]
+    assert student.params[name].count_nonzero() == 1
+
+
 def test_a_resumed_run_ends_as_one_that_was_not_interrupted(
     tiny_model: BaseModel, tiny_plan: Path, tiny_text: Path, tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, steps=12)
+    settings = replace(SETTINGS, steps=12, edit_until=0.8, edit_rounds=3)
     whole = trainer(tiny_model, tiny_plan, tiny_text, tmp_path / "whole", "edits,scores", settings)
     whole.train()
     part = 0
-    # Before the choice, right before it, and after it.
-    for stop in (1, 6, 7, 12):
+    # Before the first choice, right before it, between choices, and after the last.
+    for stop in (1, 6, 7, 11, 12):
         run = trainer(tiny_model, tiny_plan, tiny_text, tmp_path / "part", "edits,scores", settings)
         if part:
             run.resume()
@@ -236,11 +268,12 @@ def test_the_size_is_known_before(tiny_model: BaseModel, tiny_plan: Path, tiny_t
     settings = replace(SETTINGS, steps=2)
     student = make_student(tiny_model, read_plan(tiny_plan), trained("edits,norms,compensation", 0.1, 4))
     expected = plan_bytes(student.plan, tiny_model, student.trained)
-    # As many edits as there may be, and where there is room for them.
+    # A little more edits than there may be, anywhere, and where there is room for them.
     random = torch.Generator().manual_seed(5)
     for name, grid in grids(tiny_model).items():
         inwards = torch.where(grid.codes > 7, -1.0, 1.0)
-        student.params[name].data.copy_(grid.sized(inwards * (0.6 + torch.rand(grid.shape, generator=random))))
+        some = torch.rand(grid.shape, generator=random) < 0.105
+        student.params[name].data.copy_(grid.sized(inwards * some))
     run = Trainer(student, TrainingText([tiny_text], SHA256, 0), settings, tmp_path / "run")
     plan = run.result()
     found = sum(tensor.nbytes for tensor in plan.tensors.values())
@@ -279,7 +312,7 @@ def test_as_many_edits_as_fit(tiny_model: BaseModel, tiny_plan: Path, tmp_path: 
     assert share() == MOST
     assert share("--max-edits", "0.02") == 0.02
     plan = read_plan(tiny_plan)
-    half = replace(trained("edits,norms,compensation"), max_edits=MOST / 2)
+    half = replace(trained("edits,norms,compensation"), max_edits=LEFT * MOST / 2)
     room = plan_bytes(plan, tiny_model, half)
     assert 0.01 < share("--max-bytes", str(room)) <= MOST / 2
     with pytest.raises(RecoverError, match=r"--max-edits 0.0\d\d fits"):
