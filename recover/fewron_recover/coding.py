@@ -87,6 +87,17 @@ def decode(tensors: Tensors, name: str) -> Tensor:
     return torch.from_numpy(blocks.reshape(codes.shape))
 
 
+def narrow(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Numbers in half precision where each keeps its 11 bits in it, else as they are."""
+    if values.dtype != np.float32:
+        return values
+    wide: NDArray[np.float32] = values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        half = wide.astype(np.float16)
+    exact = np.abs(half.astype(np.float32) - wide) <= np.abs(wide) * 2.0**-11
+    return half if exact.all() else values
+
+
 def drop(tensors: Tensors, name: str) -> None:
     """Removes a coded matrix."""
     for part in ("", ".q", ".q4", ".scale"):

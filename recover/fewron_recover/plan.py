@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 from torch import Tensor
 
-from fewron_recover.coding import Tensors, decode
+from fewron_recover.coding import Tensors, decode, narrow
 from fewron_recover.config import ModelConfig
 from fewron_recover.errors import RecoverError
 from fewron_recover.mask import LayerMask, LowRank
@@ -126,9 +126,24 @@ class Plan:
         if self.policy == "gate" and "weights" not in self.tensors:
             raise RecoverError(f"{self.path} has no tensor weights: it is damaged")
 
+    def narrowed(self) -> "Plan":
+        """The same with numbers in half precision where that is enough: of all neurons, norms and biases."""
+        kept = ("cut.", "inputs.down.above")
+
+        def tensor(name: str, values: NDArray[np.generic]) -> NDArray[np.generic]:
+            one = name.startswith(kept) or name.endswith((".first", ".second"))
+            return values if one else narrow(values)
+
+        return replace(self, tensors={name: tensor(name, values) for name, values in self.tensors.items()})
+
+    def _is_newer(self, name: str) -> bool:
+        """Whether readers of the first version do not know a tensor."""
+        half = self.tensors[name].dtype == np.float16 and not name.endswith(".scale")
+        return half or name.startswith(("edits.", "norm.", "bias.")) or name.endswith(".q4")
+
     def to_bytes(self) -> bytes:
         """The file."""
-        added = any(name.startswith(("edits.", "norm.", "bias.")) or name.endswith(".q4") for name in self.tensors)
+        added = any(self._is_newer(name) for name in self.tensors)
         version = RECOVERED_VERSION if added else PLAIN_VERSION
         metadata = {_KEY: json.dumps({"format_version": version, "record": self.record})}
         arrays: dict[str, NDArray[Any]] = {k: np.ascontiguousarray(v) for k, v in self.tensors.items()}

@@ -32,7 +32,7 @@ def plan_bytes(plan: Plan, model: BaseModel, trained: Trained) -> int:
         forget("norm.", "bias.")
         vectors = [v for layer in model.layers for n, v in layer.items() if n not in model.config.matrices]
         vectors += [model.outer[name] for name in ("norm", "norm.bias") if name in model.outer]
-        total += sum(4 * vector.shape[0] for vector in vectors)
+        total += sum(2 * vector.shape[0] for vector in vectors)
     for layer in range(len(model.layers)):
         if "compensation" in trained.groups and (found := plan.low_rank(f"compensation.{layer}")):
             for part, matrix in (("first", found.first), ("second", found.second)):
@@ -65,7 +65,7 @@ def recovered_plan(student: Student) -> Plan:
             )
         elif kind != "scores":
             plan.tensors[name] = value.detach().float().cpu().numpy()
-    return plan
+    return plan.narrowed()
 
 
 def _replace(plan: Plan, name: str, value: Tensor, bits: int) -> None:

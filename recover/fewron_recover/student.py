@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fewron_recover import edits
 from fewron_recover.choice import largest
-from fewron_recover.coding import rounded
+from fewron_recover.coding import narrow, rounded
 from fewron_recover.errors import RecoverError
 from fewron_recover.grid import Grid, stacked
 from fewron_recover.mask import LayerMask, LowRank
@@ -34,7 +34,7 @@ class Trained:
     """Which groups are trained, the share of all codes that edits may change, and the bits of the compensation."""
 
     groups: tuple[str, ...]
-    max_edits: float = 0.034
+    max_edits: float = 0.05
     compensation_bits: int = 8
     temperature: float = 0.1
 
@@ -138,6 +138,13 @@ class Student:
                 gradient.mul_(keep)
 
     @torch.no_grad()
+    def narrow(self) -> None:
+        """Rounds vectors that the plan will have in half precision."""
+        for value in self.params.values():
+            if value.ndim == 1:
+                value.copy_(torch.from_numpy(narrow(value.float().cpu().numpy()).astype(np.float32)))
+
+    @torch.no_grad()
     def edit_steps(self, name: str) -> edits.Steps:
         """By how many steps each code of a matrix moves."""
         grid = grids(self.model)[name]
@@ -216,6 +223,8 @@ def _groups(model: BaseModel, names: Iterable[str]) -> list[Group]:
 def make_student(model: BaseModel, plan: Plan, trained: Trained) -> Student:
     """A student that begins as the plan is."""
     plan.check(model)
+    if trained.groups:
+        plan = plan.narrowed()
     device = model.outer["norm"].dense().device
     masks = [_to(plan.layer_mask(index), device) for index in range(len(model.layers))]
     student = Student(model, plan, trained, dense_weights(model), masks, fixed=_plan_values(plan, model))

@@ -366,6 +366,7 @@ class Trainer:
         if self._choice_due:
             self._choose()
         edits = fit(student, training.max_bytes)
+        student.narrow()
         self._settle(LAST_RATES)
         student.masks = [
             mask.with_cut(cut.best, cut.above, cut.down_above)

@@ -96,7 +96,7 @@ def test_chunked_kl_equals_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ("edits,norms,compensation", 1e-2, 0.75),
         ("edits", 2e-2, 0.9),
-        ("scores,compensation", 3e-2, 0.98),
+        ("scores,compensation", 1e-2, 0.85),
     ],
 )
 def test_training_lowers_the_kl(
@@ -127,7 +127,9 @@ def test_training_lowers_the_kl(
     batches = run.text.held_out_batches(2, 8, run.device)
     again = measure(tiny_model, dense_weights(tiny_model), variants, batches, torch.float32)["read"]
     assert again["kl"] == pytest.approx(held_out["after"]["kl"], rel=1e-4)
-    assert np.array_equal(read.tensors["frequency"], load_file(tiny_plan)["frequency"])
+    frequency = load_file(tiny_plan)["frequency"]
+    assert frequency.dtype == np.float32
+    assert np.array_equal(read.tensors["frequency"], frequency.astype(np.float16))
 
 
 def test_neurons_stay_off_while_scores_grow(
@@ -311,12 +313,12 @@ def test_as_many_edits_as_fit(tiny_model: BaseModel, tiny_plan: Path, tmp_path: 
 
     assert share() == MOST
     assert share("--max-edits", "0.02") == 0.02
-    plan = read_plan(tiny_plan)
+    plan = read_plan(tiny_plan).narrowed()
     half = replace(trained("edits,norms,compensation"), max_edits=LEFT * MOST / 2)
     room = plan_bytes(plan, tiny_model, half)
     assert 0.01 < share("--max-bytes", str(room)) <= MOST / 2
     with pytest.raises(RecoverError, match=r"--max-edits 0.0\d\d fits"):
-        share("--max-edits", "0.034", "--max-bytes", str(room))
+        share("--max-edits", str(MOST), "--max-bytes", str(room))
 
 
 def test_windows_are_those_of_the_engine() -> None:

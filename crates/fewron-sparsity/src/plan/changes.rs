@@ -7,11 +7,12 @@
 //! `norm.L.NAME`, `norm.output` and `bias.L.MATRIX` (f32) replace norms and biases.
 
 use super::file::{
-    FORMAT_VERSION, PlanError, RECOVERED_VERSION, floats, read_header, read_record, write_header,
+    FLOATS, FORMAT_VERSION, PlanError, RECOVERED_VERSION, floats, read_header, read_record,
+    write_header,
 };
 use super::record::PlanModel;
 use fewron_model::{Changes, Edit};
-use safetensors::tensor::{Dtype, SafeTensors, serialize};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The number of plans that change nothing.
@@ -40,8 +41,8 @@ pub fn read_changes(bytes: &[u8]) -> Result<(Changes, u64), PlanError> {
     for name in names {
         let Some(weight) = weight_of(name) else { continue };
         let tensor = file.tensor(name).map_err(|error| PlanError::NoPlan(error.to_string()))?;
-        let wanted = if name.starts_with("edits.") { Dtype::U8 } else { Dtype::F32 };
-        if tensor.dtype() != wanted || tensor.shape().len() != 1 {
+        let wanted = if name.starts_with("edits.") { &[Dtype::U8][..] } else { &FLOATS };
+        if !wanted.contains(&tensor.dtype()) || tensor.shape().len() != 1 {
             let got = format!("is {:?} {:?}", tensor.dtype(), tensor.shape());
             return Err(PlanError::tensor(name, got));
         }
@@ -51,7 +52,7 @@ pub fn read_changes(bytes: &[u8]) -> Result<(Changes, u64), PlanError> {
             let edits = edits.ok_or_else(|| PlanError::tensor(name, "is no list of edits"))?;
             changes.edits.insert(weight, edits);
         } else {
-            changes.vectors.insert(weight, floats(name, tensor.data())?);
+            changes.vectors.insert(weight, floats(name, &tensor)?);
         }
     }
     let id = if changes.is_empty() { NO_CHANGES } else { hasher.finish() };
@@ -71,8 +72,11 @@ pub fn without_changes(bytes: &[u8], model: &PlanModel) -> Result<Vec<u8>, PlanE
     let file = SafeTensors::deserialize(bytes).map_err(|error| no_plan(&error))?;
     let stays = |(name, _): &(String, _)| weight_of(name).is_none();
     let tensors: Vec<_> = file.tensors().into_iter().filter(stays).collect();
-    let nibbles = tensors.iter().any(|(name, _)| name.ends_with(".q4"));
-    let version = if nibbles { RECOVERED_VERSION } else { FORMAT_VERSION };
+    let newer = |(name, tensor): &(String, TensorView)| {
+        name.ends_with(".q4") || (tensor.dtype() == Dtype::F16 && !name.ends_with(".scale"))
+    };
+    let newer = tensors.iter().any(newer);
+    let version = if newer { RECOVERED_VERSION } else { FORMAT_VERSION };
     serialize(tensors, write_header(version, &header["record"])).map_err(|error| no_plan(&error))
 }
 
@@ -158,7 +162,6 @@ impl Bits<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use safetensors::tensor::TensorView;
 
     #[test]
     fn tensors_go_by_the_names_of_gguf_files() {
@@ -190,25 +193,37 @@ mod tests {
             intermediate: 3,
             heads: 1,
         };
+        let quality =
+            serde_json::json!({ "tokens": 1, "perplexity": 2.0, "kl": 0.5, "agreement": 0.5 });
         let record = serde_json::json!({
             "version": "0", "model": model("old"), "policy": "gate", "sparsity": 0.5, "selection": "layer",
-            "compensation": 0, "predictor": 0, "recovery": { "steps": 7 },
+            "compensation": 0, "predictor": 0,
+            "recovery": {
+                "version": "0", "data_sha256": "c", "tokens": 1, "steps": 7, "seed": 0, "lr": 0.5, "train": [],
+                "held_out": { "before": quality, "after": quality, "after_dense": quality },
+            },
             "calibration": { "data": "a", "sha256": "b", "tokens": 1, "seed": 0 },
         });
-        let view = |shape, data| TensorView::new(Dtype::U8, vec![shape], data).unwrap();
-        let plan = |rest: &'static str| {
-            let tensors = [(rest, view(3, &[1, 2, 3])), ("edits.0.up", view(1, &[9]))];
+        let view = |dtype, data| TensorView::new(dtype, vec![1], data).unwrap();
+        let plan = |rest: &'static str, dtype, data| {
+            let tensors = [(rest, view(dtype, data)), ("edits.0.up", view(Dtype::U8, &[9]))];
             serialize(tensors, write_header(RECOVERED_VERSION, &record)).unwrap()
         };
-        for (rest, version) in [("cut.kind", 1), ("compensation.0.first.q4", 2)] {
-            let bytes = without_changes(&plan(rest), &model("new")).unwrap();
+        let cases: [(_, _, &[u8], _); 4] = [
+            ("cut.kind", Dtype::U8, &[1], 1),
+            ("compensation.0.first.q4", Dtype::U8, &[1], 2),
+            ("compensation.0.first.scale", Dtype::F16, &[1, 2], 1),
+            ("weights", Dtype::F16, &[1, 2], 2),
+        ];
+        for (rest, dtype, data, version) in cases {
+            let bytes = without_changes(&plan(rest, dtype, data), &model("new")).unwrap();
             let header = read_header(&bytes).unwrap();
             assert_eq!(header["format_version"], version);
             assert_eq!(header["record"]["model"]["sha256"], "newnewnewnew");
             assert_eq!(header["record"]["recovery"], record["recovery"]);
             let file = SafeTensors::deserialize(&bytes).unwrap();
             assert_eq!(file.names(), [rest]);
-            assert_eq!(file.tensor(rest).unwrap().data(), [1, 2, 3]);
+            assert_eq!(file.tensor(rest).unwrap().data(), data);
         }
     }
 

@@ -159,7 +159,7 @@ fn input_width(config: &ModelConfig, site: InputSite) -> usize {
 pub fn read_frequency(bytes: &[u8]) -> Vec<Vec<f32>> {
     let Ok(file) = SafeTensors::deserialize(bytes) else { return Vec::new() };
     let Ok(tensor) = file.tensor("frequency") else { return Vec::new() };
-    match (tensor.shape(), floats("frequency", tensor.data())) {
+    match (tensor.shape(), floats("frequency", &tensor)) {
         (&[_, width], Ok(values)) if width > 0 => {
             values.chunks_exact(width).map(<[f32]>::to_vec).collect()
         }
@@ -305,11 +305,15 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Bytes of a tensor of a given type whose first dimension is the layers; `None` if it is absent.
-    fn get(&self, name: &str, dtype: Dtype) -> Result<Option<(usize, &[u8])>, PlanError> {
+    /// A tensor of one of these types whose first dimension is the layers, and its second; `None` if it is absent.
+    fn get(
+        &self,
+        name: &str,
+        dtypes: &[Dtype],
+    ) -> Result<Option<(usize, TensorView<'_>)>, PlanError> {
         let Ok(tensor) = self.file.tensor(name) else { return Ok(None) };
         let shape = tensor.shape();
-        if tensor.dtype() != dtype || shape.is_empty() || shape.len() > 2 {
+        if !dtypes.contains(&tensor.dtype()) || shape.is_empty() || shape.len() > 2 {
             let got = format!("is {:?} {shape:?}", tensor.dtype());
             return Err(PlanError::tensor(name, got));
         }
@@ -317,12 +321,12 @@ impl Reader<'_> {
             let problem = format!("is for {} layers, the model has {}", shape[0], self.layers);
             return Err(PlanError::tensor(name, problem));
         }
-        Ok(Some((shape.get(1).copied().unwrap_or(1), tensor.data())))
+        Ok(Some((shape.get(1).copied().unwrap_or(1), tensor)))
     }
 
-    fn required(&self, name: &str, dtype: Dtype) -> Result<&[u8], PlanError> {
-        match self.get(name, dtype)? {
-            Some((1, bytes)) => Ok(bytes),
+    fn required(&self, name: &str, dtype: Dtype) -> Result<TensorView<'_>, PlanError> {
+        match self.get(name, &[dtype])? {
+            Some((1, tensor)) => Ok(tensor),
             Some((width, _)) => Err(PlanError::tensor(name, format!("has rows of {width}"))),
             None => Err(PlanError::tensor(name, "is missing")),
         }
@@ -330,8 +334,9 @@ impl Reader<'_> {
 
     fn cuts(&self, neurons: usize) -> Result<Vec<Cut>, PlanError> {
         let kinds = self.required("cut.kind", Dtype::U8)?;
-        let (best, _) = self.required("cut.best", Dtype::U32)?.as_chunks::<4>();
-        let above = floats("cut.above", self.required("cut.above", Dtype::F32)?)?;
+        let best = self.required("cut.best", Dtype::U32)?;
+        let (best, _) = best.data().as_chunks::<4>();
+        let above = floats("cut.above", &self.required("cut.above", Dtype::F32)?)?;
         let cut = |((&kind, best), &least): ((&u8, &[u8; 4]), &f32)| match kind {
             0 => Ok(Cut::Dense),
             1 => match u32::from_le_bytes(*best) as usize {
@@ -344,21 +349,21 @@ impl Reader<'_> {
             2 => Ok(Cut::Above(least)),
             kind => Err(PlanError::tensor("cut.kind", format!("has a kind {kind}"))),
         };
-        kinds.iter().zip(best).zip(&above).map(cut).collect()
+        kinds.data().iter().zip(best).zip(&above).map(cut).collect()
     }
 
     fn rows(&self, name: &str, width: Option<usize>) -> Result<Option<Vec<Arc<[f32]>>>, PlanError> {
-        let Some((found, bytes)) = self.get(name, Dtype::F32)? else { return Ok(None) };
+        let Some((found, tensor)) = self.get(name, &FLOATS)? else { return Ok(None) };
         if found == 0 || width.is_some_and(|width| width != found) {
             let problem = format!("has rows of {found}, the model has {width:?} neurons");
             return Err(PlanError::tensor(name, problem));
         }
-        let values = floats(name, bytes)?;
+        let values = floats(name, &tensor)?;
         Ok(Some(values.chunks_exact(found).map(Arc::from).collect()))
     }
 
     fn heads(&self, heads: usize) -> Result<Option<Vec<Arc<[u32]>>>, PlanError> {
-        let Some((found, bytes)) = self.get("heads", Dtype::U8)? else { return Ok(None) };
+        let Some((found, tensor)) = self.get("heads", &[Dtype::U8])? else { return Ok(None) };
         if found != heads {
             let problem = format!("has rows of {found}, the model has {heads} heads");
             return Err(PlanError::tensor("heads", problem));
@@ -366,14 +371,26 @@ impl Reader<'_> {
         let listed = |row: &[u8]| -> Arc<[u32]> {
             row.iter().zip(0..).filter(|(on, _)| **on != 0).map(|(_, head)| head).collect()
         };
-        Ok(Some(bytes.chunks_exact(heads).map(listed).collect()))
+        Ok(Some(tensor.data().chunks_exact(heads).map(listed).collect()))
     }
 }
 
-/// Finite numbers.
-pub(super) fn floats(name: &str, bytes: &[u8]) -> Result<Vec<f32>, PlanError> {
-    let (words, _) = bytes.as_chunks::<4>();
-    let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+/// The types of numbers in a plan: F32, and F16 where recovery has found that it is enough.
+pub(super) const FLOATS: [Dtype; 2] = [Dtype::F32, Dtype::F16];
+
+/// Finite numbers of one of the types of [`FLOATS`].
+pub(super) fn floats(name: &str, tensor: &TensorView) -> Result<Vec<f32>, PlanError> {
+    let values: Vec<f32> = match tensor.dtype() {
+        Dtype::F32 => {
+            let (words, _) = tensor.data().as_chunks::<4>();
+            words.iter().map(|word| f32::from_le_bytes(*word)).collect()
+        }
+        Dtype::F16 => {
+            let (words, _) = tensor.data().as_chunks::<2>();
+            words.iter().map(|word| half::f16::from_le_bytes(*word).to_f32()).collect()
+        }
+        dtype => return Err(PlanError::tensor(name, format!("is {dtype:?}, not F32 or F16"))),
+    };
     match values.iter().position(|value| !value.is_finite()) {
         Some(at) => Err(PlanError::tensor(name, format!("has {} at {at}", values[at]))),
         None => Ok(values),

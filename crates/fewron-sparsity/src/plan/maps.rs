@@ -49,7 +49,7 @@ pub(super) fn read_map(
     memory: &mut Memory,
 ) -> Result<Option<LowRank>, PlanError> {
     let Ok(bias) = file.tensor(&format!("{name}.bias")) else { return Ok(None) };
-    let bias = floats(name, bias.data())?;
+    let bias = floats(name, &bias)?;
     let first = read_matrix(file, &format!("{name}.first"), inputs)?;
     let rank = first.len() / inputs;
     if rank == 0 {
@@ -70,7 +70,7 @@ fn read_matrix(file: &SafeTensors, name: &str, cols: usize) -> Result<Vec<f32>, 
         let name = format!("{name}{part}");
         let tensor = file.tensor(&name).map_err(|_| PlanError::tensor(&name, "is missing"))?;
         match tensor.shape() {
-            &[_, width] if width == cols && tensor.dtype() == dtype => Ok(tensor.data().to_vec()),
+            &[_, width] if width == cols && tensor.dtype() == dtype => Ok(tensor),
             shape => {
                 let problem = format!("is {:?} {shape:?}, not rows of {cols}", tensor.dtype());
                 Err(PlanError::tensor(&name, problem))
@@ -85,8 +85,8 @@ fn read_matrix(file: &SafeTensors, name: &str, cols: usize) -> Result<Vec<f32>, 
     if !cols.is_multiple_of(BLOCK) {
         return floats(name, &tensor("", Dtype::F32, cols)?);
     }
-    let q = tensor(".q", Dtype::I8, cols)?;
-    let scales = tensor(".scale", Dtype::F16, cols / BLOCK)?;
+    let (q, scales) = (tensor(".q", Dtype::I8, cols)?, tensor(".scale", Dtype::F16, cols / BLOCK)?);
+    let (q, scales) = (q.data(), scales.data());
     if q.len() / BLOCK != scales.len() / 2 {
         return Err(PlanError::tensor(name, "has not one scale for 32 weights"));
     }

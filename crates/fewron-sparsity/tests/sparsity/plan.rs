@@ -8,8 +8,10 @@ use fewron_sparsity::plan::record::{CalibrationRecord, PlanModel, PlanRecord};
 use fewron_sparsity::{
     Cut, Heads, InputCut, LayerPlan, Plan, Policy, PolicyKind, Recorder, Replay,
 };
+use half::f16;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use std::sync::Arc;
 
 fn model_of(session: &Session) -> PlanModel {
@@ -234,4 +236,39 @@ fn plans_of_others_and_damaged_ones_are_refused_with_a_way_out() {
     let mut old = bytes.clone();
     old[at + version.len() - 1] = b'9';
     assert!(matches!(refused(&old, &model), PlanError::Version { .. }));
+}
+
+#[test]
+fn numbers_in_half_precision_are_read() {
+    let session = session("tiny-llama", Isa::detect());
+    let (isa, config, pool) = (session.model().isa(), session.model().config(), Pool::new(1));
+    let (plan, own) = (plan(&session, PolicyKind::Gate), record(&session, PolicyKind::Gate));
+    let bytes = to_bytes(&plan, &own, isa);
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let rounded = |value: f32| f16::from_f32(value).to_f32();
+    let narrow = |(name, view): (String, TensorView)| {
+        let matrix = name.ends_with(".first") || name.ends_with(".second");
+        let exact = view.dtype() != Dtype::F32 || name.starts_with("cut.") || matrix;
+        let (values, _) = view.data().as_chunks::<4>();
+        let half = |word: &[u8; 4]| f16::from_f32(f32::from_le_bytes(*word)).to_le_bytes();
+        let data: Vec<u8> =
+            if exact { view.data().to_vec() } else { values.iter().flat_map(half).collect() };
+        let dtype = if exact { view.dtype() } else { Dtype::F16 };
+        (name, dtype, view.shape().to_vec(), data)
+    };
+    let narrow: Vec<_> = file.tensors().into_iter().map(narrow).collect();
+    let views = narrow.iter().map(|(name, dtype, shape, data)| {
+        (name, TensorView::new(*dtype, shape.clone(), data).unwrap())
+    });
+    let halves = serialize(views, header.metadata().clone()).unwrap();
+    assert!(halves.len() < bytes.len());
+    let (read, _) = from_bytes(&halves, &model_of(&session), config, isa, &pool).unwrap();
+    for (read, layer) in read.layers.iter().zip(&plan.layers) {
+        let expected: Vec<f32> = layer.weights.iter().copied().map(rounded).collect();
+        assert!(!expected.is_empty() && read.weights[..] == expected);
+        assert_eq!(read.cut, layer.cut);
+    }
+    let expected: Vec<f32> = plan.layers[1].frequency.iter().copied().map(rounded).collect();
+    assert_eq!(read_frequency(&halves)[1], expected);
 }

@@ -68,7 +68,7 @@ pub(crate) struct TrainingArgs {
     /// Rows of 256 tokens in a pass
     #[arg(long, value_name = "N")]
     pub(crate) batch: Option<NonZeroUsize>,
-    /// Share of all codes that may be edited (default: what fits, up to 0.034)
+    /// Share of all codes that may be edited (default: what fits, up to 0.05)
     #[arg(long, value_name = "SHARE", value_parser = parse_ratio)]
     pub(crate) max_edits: Option<f32>,
     /// Largest plan to write, in bytes
