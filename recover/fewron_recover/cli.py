@@ -167,17 +167,18 @@ def _fitting(student: Student, max_bytes: int) -> float | None:
     if "edits" not in student.trained.groups:
         return None
     shares = (part / 1000 for part in range(int(student.trained.max_edits * 1000), 0, -1))
+    return next((share for share in shares if _expected_bytes(student, share) <= max_bytes), None)
 
-    def size(share: float) -> int:
-        return plan_bytes(student.plan, student.model, replace(student.trained, max_edits=LEFT * share))
 
-    return next((share for share in shares if size(share) <= max_bytes), None)
+def _expected_bytes(student: Student, share: float) -> int:
+    """Bytes of the plan if a share of the codes is chosen."""
+    return plan_bytes(student.plan, student.model, replace(student.trained, max_edits=LEFT * share))
 
 
 def _check_size(student: Student, max_bytes: int) -> None:
     """Says what the plan may need, and refuses where that is too much."""
-    plan, model, trained = student.plan, student.model, student.trained
-    size = plan_bytes(plan, model, replace(trained, max_edits=LEFT * trained.max_edits))
+    model, trained = student.model, student.trained
+    size = _expected_bytes(student, trained.max_edits)
     print(f"the plan will have up to about {size:,} bytes")
     if "edits" in trained.groups:
         floats = len(model.layers) * len(model.config.matrices) - len(grids(model))

@@ -129,6 +129,8 @@ class Openings:
         if tokenizer is None:
             return
         self.texts = [tokens for text in texts if len(tokens := tokenizer.encode(text)) > longest]
+        sizes = np.array([len(text) for text in self.texts], np.float64)
+        self.text_shares = sizes / sizes.sum()
         self.builtin = [(self.bos + tokenizer.encode(text))[:longest] for text in openings.TEXTS]
         if tokenizer.chat_template is not None:
             found = [tokenizer.chat_prefix(question) for question in [*openings.QUESTIONS, *questions]]
@@ -154,8 +156,7 @@ class Openings:
 
     def _piece(self, random: np.random.Generator) -> Opening:
         """A piece of text from anywhere in it, which is trained on too but for what `fewron eval` has dense."""
-        sizes = np.array([len(text) for text in self.texts], np.float64)
-        text = self.texts[int(random.choice(len(sizes), p=sizes / sizes.sum()))]
+        text = self.texts[int(random.choice(len(self.texts), p=self.text_shares))]
         length = int(random.integers(4, self.longest - len(self.bos) + 1))
         start = int(random.integers(len(text) - length + 1))
         tokens = [*self.bos, *text[start : start + length]]
