@@ -117,7 +117,7 @@ class Opening:
 
 
 class Openings:
-    """What rows begin with: built-in openings, questions through the chat template, pieces of text, single tokens."""
+    """What rows begin with: built-in openings, questions (plain and as chats), pieces of text, single tokens."""
 
     def __init__(
         self, model: BaseModel, tokenizer: TextTokenizer | None, texts: list[str], questions: list[str], longest: int
@@ -125,26 +125,32 @@ class Openings:
         """Encodes them; without a tokenizer there are single tokens alone."""
         self.vocab, self.longest = model.config.vocab, longest
         self.bos = [] if tokenizer is None or tokenizer.bos is None else [tokenizer.bos]
-        self.texts, self.builtin, self.chat = list[list[int]](), list[list[int]](), list[list[int]]()
+        self.texts: list[list[int]] = []
+        self.short: list[list[list[int]]] = []
+        """Those of a few words, by kind."""
         if tokenizer is None:
             return
         self.texts = [tokens for text in texts if len(tokens := tokenizer.encode(text)) > longest]
         sizes = np.array([len(text) for text in self.texts], np.float64)
         self.text_shares = sizes / sizes.sum()
-        self.builtin = [(self.bos + tokenizer.encode(text))[:longest] for text in openings.TEXTS]
+        asked = [*openings.QUESTIONS, *questions]
+        for kind in (openings.TEXTS, [f"Question: {question}\nAnswer:" for question in asked]):
+            self.short.append([(self.bos + tokenizer.encode(text))[:longest] for text in kind])
         if tokenizer.chat_template is not None:
-            found = [tokenizer.chat_prefix(question) for question in [*openings.QUESTIONS, *questions]]
-            self.chat = [tokens for tokens in found if len(tokens) <= longest]
+            found = [tokenizer.chat_prefix(question) for question in asked]
+            chats = [tokens for tokens in found if len(tokens) <= longest]
+            self.short += [chats] if chats else []
 
     def draw(self, random: np.random.Generator) -> Opening:
         """One opening of the kinds that there are, all as often, but pieces of text twice as often."""
-        kinds = [kind for kind in (self.texts, self.texts, self.chat, self.builtin) if kind]
-        kind = int(random.integers(len(kinds) + 1))
-        if kind == len(kinds):
-            return self._token(random)
-        if kinds[kind] is self.texts:
+        pieces = 2 if self.texts else 0
+        kind = int(random.integers(pieces + len(self.short) + 1))
+        if kind < pieces:
             return self._piece(random)
-        tokens = kinds[kind][int(random.integers(len(kinds[kind])))]
+        if kind == pieces + len(self.short):
+            return self._token(random)
+        texts = self.short[kind - pieces]
+        tokens = texts[int(random.integers(len(texts)))]
         return Opening(tokens, len(tokens))
 
     def _token(self, random: np.random.Generator) -> Opening:

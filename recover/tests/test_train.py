@@ -297,7 +297,7 @@ def test_the_size_is_known_before(tiny_model: BaseModel, tiny_plan: Path, tiny_t
 
 def test_plans_that_would_be_too_large_are_refused(tiny_model: BaseModel, tiny_plan: Path) -> None:
     student = make_student(tiny_model, read_plan(tiny_plan), trained("edits,norms", 0.2))
-    size = plan_bytes(student.plan, tiny_model, student.trained)
+    size = plan_bytes(student.plan, tiny_model, replace(student.trained, max_edits=LEFT * 0.2))
     _check_size(student, size)
     with pytest.raises(RecoverError, match=r"--max-edits 0\.1[0-9]+ fits"):
         _check_size(student, size - 500)

@@ -19,13 +19,16 @@ pub(crate) fn words(record: &PlanRecord) -> String {
 pub(crate) fn one_line(record: &PlanRecord) -> String {
     let off = format!("{}, {:.0}% off", record.policy, 100.0 * record.sparsity);
     let cost = record.held_out.as_ref().map(|h| {
-        let saved = 100.0 * (1.0 - h.bytes_per_token / h.dense_bytes_per_token);
-        format!(
-            "; perplexity {:.3} times the dense one, {saved:.1}% less bytes",
-            h.perplexity_ratio()
-        )
+        let (ratio, saved) = (h.perplexity_ratio(), saved(h));
+        format!("; perplexity {ratio:.3} times the dense one, {saved} bytes")
     });
     off + &cost.unwrap_or_default()
+}
+
+/// By how much the bytes of a token are fewer than those of the dense model, or more.
+fn saved(h: &HeldOut) -> String {
+    let percent = 100.0 * (h.bytes_per_token / h.dense_bytes_per_token - 1.0);
+    format!("{:.1}% {}", percent.abs(), if percent > 0.0 { "more" } else { "less" })
 }
 
 fn rows(record: &PlanRecord) -> Vec<(String, String)> {
@@ -76,9 +79,8 @@ fn held_out_rows(h: &HeldOut, row: &mut impl FnMut(&str, String)) {
     row("agreement", format!("{:.1}% of the tokens", 100.0 * h.agreement));
     row("KL", format!("{:.4} nats per token", h.kl));
     row("active", format!("{:.1}% of the MLP neurons", 100.0 * h.active));
-    let saved = 100.0 * (1.0 - h.bytes_per_token / h.dense_bytes_per_token);
     let (bytes, dense) = (show_bytes(h.bytes_per_token), show_bytes(h.dense_bytes_per_token));
-    row("weights", format!("{bytes} per token, dense {dense} ({saved:.1}% less)"));
+    row("weights", format!("{bytes} per token, dense {dense} ({})", saved(h)));
 }
 
 fn recovery_rows(recovery: &RecoveryRecord, row: &mut impl FnMut(&str, String)) {

@@ -26,7 +26,7 @@ echo "$*" >> "$here/log"
 echo "progress of $command"
 if [ "$(cat "$here/fail")" = $command ]; then echo "error: cannot $command" >&2; exit 2; fi
 if [ "$(cat "$here/wait")" = $command ]; then
-    trap 'exit 0' INT
+    trap 'touch "$here/ended"; exit 0' INT TERM
     touch "$here/started"
     while :; do sleep 0.05; done
 fi
@@ -223,8 +223,15 @@ fn hours_that_are_over_end_the_command() {
     assert_eq!(fake.log().len(), 2);
 }
 
+/// Ctrl-C reaches the whole group, SIGTERM the process that it is sent to.
 #[test]
-fn ctrl_c_waits_for_the_package_and_says_what_goes_on() {
+fn signals_wait_for_the_package_and_say_what_goes_on() {
+    for (signal, group) in [("-INT", "-"), ("-TERM", "")] {
+        a_signal_waits_for_the_package(signal, group);
+    }
+}
+
+fn a_signal_waits_for_the_package(signal: &str, group: &str) {
     let fake = Fake::new();
     fake.set("wait", "train");
     let child = Command::new(env!("CARGO_BIN_EXE_fewron"))
@@ -239,12 +246,13 @@ fn ctrl_c_waits_for_the_package_and_says_what_goes_on() {
     while !fake.path().join("started").exists() {
         sleep(Duration::from_millis(20));
     }
-    let group = format!("-{}", child.id());
-    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let target = format!("{group}{}", child.id());
+    assert!(Command::new("kill").args([signal, "--", &target]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{stderr}");
     assert!(stderr.contains("this goes on where it was interrupted: fewron recover tiny-phi"));
     assert!(stderr.ends_with("interrupted\n"), "{stderr}");
+    assert!(fake.path().join("ended").exists());
     assert!(!fake.out.exists());
 }

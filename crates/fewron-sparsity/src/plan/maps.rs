@@ -86,12 +86,12 @@ fn read_matrix(file: &SafeTensors, name: &str, cols: usize) -> Result<Vec<f32>, 
         return floats(name, &tensor("", Dtype::F32, cols)?);
     }
     let (q, scales) = (tensor(".q", Dtype::I8, cols)?, tensor(".scale", Dtype::F16, cols / BLOCK)?);
-    let (q, scales) = (q.data(), scales.data());
-    if q.len() / BLOCK != scales.len() / 2 {
+    let scales = floats(&format!("{name}.scale"), &scales)?;
+    if q.data().len() / BLOCK != scales.len() {
         return Err(PlanError::tensor(name, "has not one scale for 32 weights"));
     }
-    let blocks = q.chunks_exact(BLOCK).zip(scales.chunks_exact(2));
-    finite(name, blocks.flat_map(|(q, scale)| q.iter().map(|&q| half(scale) * f32::from(q as i8))))
+    let blocks = q.data().chunks_exact(BLOCK).zip(scales);
+    Ok(blocks.flat_map(|(q, scale)| q.iter().map(move |&q| scale * f32::from(q as i8))).collect())
 }
 
 /// A matrix of four bits: two codes in a byte, the first in its low bits, `w = scale · (code − 8)`.
@@ -109,25 +109,12 @@ fn read_nibbles(
     if !types || bytes * 2 != cols || !whole {
         return Err(PlanError::tensor(name, format!("has no whole rows of {cols} in four bits")));
     }
-    let blocks = codes.data().chunks_exact(bytes / blocks).zip(scales.data().chunks_exact(2));
+    let scales = floats(&format!("{name}.scale"), scales)?;
+    let blocks = codes.data().chunks_exact(bytes / blocks).zip(scales);
     let code = |code: u8| f32::from(code) - 8.0;
-    finite(
-        name,
-        blocks.flat_map(|(codes, scale)| {
-            let pairs = codes.iter().flat_map(move |byte| [code(byte & 15), code(byte >> 4)]);
-            pairs.map(|code| half(scale) * code)
-        }),
-    )
-}
-
-fn half(bytes: &[u8]) -> f32 {
-    half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
-}
-
-fn finite(name: &str, values: impl Iterator<Item = f32>) -> Result<Vec<f32>, PlanError> {
-    let values: Vec<f32> = values.collect();
-    match values.iter().all(|value| value.is_finite()) {
-        true => Ok(values),
-        false => Err(PlanError::tensor(name, "has a scale that is no finite number")),
-    }
+    let weights = blocks.flat_map(|(codes, scale)| {
+        let pairs = codes.iter().flat_map(move |byte| [code(byte & 15), code(byte >> 4)]);
+        pairs.map(move |code| scale * code)
+    });
+    Ok(weights.collect())
 }

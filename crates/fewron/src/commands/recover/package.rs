@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -73,18 +75,43 @@ impl Package {
     }
 }
 
-/// Runs a command of the package; what it prints goes to stderr. Ctrl-C reaches it too, and it is waited
-/// for while it saves what it has.
+/// Runs a command of the package; what it prints goes to stderr. Ctrl-C and SIGTERM are passed on, and it
+/// is waited for while it saves what it has.
 ///
 /// # Errors
 /// When it fails, as it has said on stderr then, and after Ctrl-C.
 pub(super) fn run(command: &mut Command) -> Result<()> {
     ui::check_interrupt()?;
-    let status = command.stdin(Stdio::null()).stdout(io::stderr()).status();
-    let status = status.context("cannot start Python")?;
+    let child = command.stdin(Stdio::null()).stdout(io::stderr()).spawn();
+    let status = wait(&mut child.context("cannot start Python")?)?;
     ui::check_interrupt()?;
     let name = command.get_args().nth(2).unwrap_or_default().display();
     ensure!(status.success(), "`fewron_recover {name}` failed ({status}); why stands above");
+    Ok(())
+}
+
+/// Waits for a child, which is asked to end once when this process is.
+fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    while !ui::interrupted() {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        sleep(Duration::from_millis(50));
+    }
+    ask_to_end(child)?;
+    child.wait()
+}
+
+/// The terminal sends Ctrl-C to all of its processes, but SIGTERM comes to one.
+fn ask_to_end(child: &mut Child) -> io::Result<()> {
+    if child.try_wait()?.is_some() {
+        return Ok(());
+    }
+    #[cfg(unix)]
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(child),
+        rustix::process::Signal::TERM,
+    )?;
     Ok(())
 }
 
