@@ -11,11 +11,11 @@ use fewron_model::{
 use super::journal::Active;
 use super::{Variant, VariantError, VariantMask};
 
-/// Tokens that run at once, at most.
+/// Tokens that a model runs at once, at most.
 const MOST_AT_ONCE: usize = 128;
 
-/// Memory for the logits of a batch.
-const LOGITS_BYTES: usize = 64 << 20;
+/// Memory for the logits of a step.
+const LOGITS_BYTES: usize = 128 << 20;
 
 /// The dense model (the first) or a variant, on one sample.
 pub(super) struct Lane<'a> {
@@ -38,15 +38,14 @@ pub(super) struct Engine {
     /// The dense model's is the first.
     readers: Vec<Reader>,
     /// Tokens whose logits fit the memory for them.
-    at_once: usize,
+    logit_rows: usize,
 }
 
 impl Engine {
     /// A worker with kernels on one thread.
     pub(super) fn new(dense: &Arc<Model>) -> Self {
-        let row_bytes = dense.config().vocab * size_of::<f32>();
-        let at_once = (LOGITS_BYTES / row_bytes).clamp(1, MOST_AT_ONCE);
-        Self { readers: vec![Reader::new(dense)], at_once }
+        let logit_rows = LOGITS_BYTES / (dense.config().vocab * size_of::<f32>());
+        Self { readers: vec![Reader::new(dense)], logit_rows }
     }
 
     /// The dense model and the variants, anew for a sample.
@@ -83,9 +82,17 @@ impl Engine {
         self.readers[0].model().config().context
     }
 
-    /// Tokens that should run in one batch at most.
+    /// Tokens of all lanes that should run in one step at most.
     pub(super) fn at_once(&self) -> usize {
-        self.at_once
+        self.logit_rows.clamp(1, MOST_AT_ONCE)
+    }
+
+    /// Tokens of each lane that should run in one step at most. Lanes of one model share its batch, and
+    /// larger batches are faster; all share the memory.
+    pub(super) fn at_once_each(&self, lanes: &[Lane]) -> usize {
+        let of_reader = |reader| lanes.iter().filter(|lane| lane.reader == reader).count();
+        let most = (0..self.readers.len()).map(of_reader).max().unwrap_or(1).max(1);
+        (MOST_AT_ONCE / most).min(self.logit_rows / lanes.len()).max(1)
     }
 
     /// The text of a prompt that a lane reads dense. What it shares with the last prompt of the lane's model

@@ -44,22 +44,24 @@ pub(super) fn measure(
     let texts = lanes.iter_mut().map(|lane| engine.read(lane, prompt));
     let mut texts = texts.collect::<Result<Vec<_>, _>>()?;
     let mut sums = vec![Sums::default(); lanes.len()];
-    let piece = (engine.at_once() / lanes.len()).max(1);
+    let piece = engine.at_once_each(lanes);
     for (tokens, labels) in inputs.chunks(piece).zip(labels.chunks(piece)) {
         let parts = texts.into_iter().enumerate();
         let parts = parts.map(|(lane, text)| Part { lane, text, tokens }).collect();
         let (longer, logits) = engine.step(lanes, parts)?;
         texts = longer;
-        let rows = |lane: usize| logits[lane].chunks_exact(vocab);
-        for (lane, sums) in sums.iter_mut().enumerate() {
-            for ((row, dense), &label) in rows(lane).zip(rows(0)).zip(labels) {
-                let norm = log_sum_exp(isa, row);
-                sums.nll += f64::from(norm) - f64::from(row[label as usize]);
-                if lane > 0 {
-                    let kl = kl_divergence(isa, dense, log_sum_exp(isa, dense), row, norm);
-                    sums.kl += f64::from(kl.max(0.0));
-                    sums.agree += u64::from(argmax(row) == argmax(dense));
-                }
+        for (at, &label) in labels.iter().enumerate() {
+            let row = |lane: usize| &logits[lane][at * vocab..][..vocab];
+            let nll = |row: &[f32], norm: f32| f64::from(norm) - f64::from(row[label as usize]);
+            let dense = row(0);
+            let (dense_norm, likeliest) = (log_sum_exp(isa, dense), argmax(dense));
+            sums[0].nll += nll(dense, dense_norm);
+            for (lane, sums) in sums.iter_mut().enumerate().skip(1) {
+                let (row, norm) = (row(lane), log_sum_exp(isa, row(lane)));
+                sums.nll += nll(row, norm);
+                let kl = kl_divergence(isa, dense, dense_norm, row, norm);
+                sums.kl += f64::from(kl.max(0.0));
+                sums.agree += u64::from(argmax(row) == likeliest);
             }
         }
     }
