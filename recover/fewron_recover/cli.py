@@ -1,9 +1,11 @@
 """The command line: check, generate, train, evaluate."""
 
 import argparse
+import io
 import json
 import math
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from fewron_recover.evaluate import Variant, measure, text_windows
 from fewron_recover.generate import Generation, cast, generate
 from fewron_recover.model import block, dense_weights
 from fewron_recover.plan import read_plan, write_whole
+from fewron_recover.ranks import joined
 from fewron_recover.recovered import plan_bytes
 from fewron_recover.schedule import Training
 from fewron_recover.source import BaseModel, open_model
@@ -126,18 +129,20 @@ def _generate(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    model = open_model(args.model).to(torch.device(args.device))
-    student = _student(model, args)
-    names = Training.__dataclass_fields__
-    training = Training(**{name: value for name, value in vars(args).items() if name in names})
-    text = TrainingText(args.data, model.sha256, args.seed)
-    trainer = Trainer(student, text, training, args.run or args.out.with_name(args.out.name + ".run"))
-    if args.resume:
-        trainer.resume()
-    why = trainer.train()
-    found = trainer.write(args.out)
-    print(json.dumps(found.record["recovery"]["held_out"], indent=1))
-    print(f"{why} at step {trainer.step:,}; {args.out} has {args.out.stat().st_size:,} bytes")
+    with joined(args.device) as (ranks, device), redirect_stdout(sys.stdout if ranks.first else io.StringIO()):
+        model = open_model(args.model).to(device)
+        student = _student(model, args)
+        names = Training.__dataclass_fields__
+        training = Training(**{name: value for name, value in vars(args).items() if name in names})
+        text = TrainingText(args.data, model.sha256, args.seed)
+        folder = args.run or args.out.with_name(args.out.name + ".run")
+        trainer = Trainer(student, text, training, folder, ranks)
+        if args.resume:
+            trainer.resume()
+        why = trainer.train()
+        plan = trainer.write(args.out)
+        print(json.dumps(plan.record["recovery"]["held_out"], indent=1))
+        print(f"{why} at step {trainer.step:,}; {args.out} has {len(plan.to_bytes()):,} bytes")
 
 
 def _check(args: argparse.Namespace) -> None:

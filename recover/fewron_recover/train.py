@@ -25,6 +25,7 @@ from fewron_recover.grid import Grid
 from fewron_recover.loss import ChunkKl, chunk_kl, hidden_loss, kl_loss
 from fewron_recover.model import Block, block, dense_weights, forward
 from fewron_recover.plan import Plan, write_whole
+from fewron_recover.ranks import ALONE, Ranks
 from fewron_recover.recovered import fit, recovered_plan
 from fewron_recover.schedule import Training, step_sizes
 from fewron_recover.student import Student, count_codes
@@ -39,6 +40,10 @@ CHOICE_RATES = (0.3,) * 8
 """Passes after the choice of edits, which changes most weights at once."""
 LAST_RATES = (0.5, 0.25) + (0.1,) * 14
 """Passes after the last step, which make up for the limits' lag."""
+LOG_EVERY = 10
+"""Steps between lines of the log; several processes agree then whether to go on."""
+GOES_ON, SIGNAL, TIME_OVER, ENOUGH, NOT_FINITE = range(5)
+REASONS = ("", "a signal came", "the time is over", "the held-out KL no longer falls", "the loss is no finite number")
 
 
 @contextmanager
@@ -58,8 +63,11 @@ def asked_to_stop() -> Iterator[list[int]]:
 class Trainer:
     """A run: the student, its optimiser, its budget and its place in the text."""
 
-    def __init__(self, student: Student, text: TrainingText, training: Training, folder: Path) -> None:
+    def __init__(
+        self, student: Student, text: TrainingText, training: Training, folder: Path, ranks: Ranks = ALONE
+    ) -> None:
         """Begins a run in a folder, which gets its checkpoint and log."""
+        self.ranks, self.rows = ranks, ranks.part(training.batch)
         self.student, self.text, self.training, self.folder = student, text, training, folder
         self.device = student.device
         self.began = time.monotonic()
@@ -82,11 +90,14 @@ class Trainer:
         self.before: dict[str, float] = {}
         self.sparsity = float(student.plan.record["sparsity"])
         self.budget = self._first_budget()
+        ranks.same([self.budget.shares])
         self._settle(SETTLE_RATES)
         self.progress = torch.zeros((), device=self.device)
         self.batches: list[Batch] = []
         counted = any(mask.best is not None for mask in student.masks)
-        self.repeated = Repeated(self._work, gpu and training.compile and not counted)
+        recorded = gpu and training.compile and not counted
+        self.gradients = Repeated(self._gradients, recorded)
+        self.update = Repeated(self._update, recorded)
         self.log_file = folder / "log.jsonl"
         in_order = 0 < training.edit_from <= training.edit_until <= 1 and training.edit_rounds > 0
         if student.latents and not (in_order and 0 < student.trained.max_edits <= 1):
@@ -131,6 +142,7 @@ class Trainer:
             with self._autocast():
                 found = forward(self.config, weights, batch.tokens, masks, batch.masked)
             self.budget.follow(found.cuts, rate)
+        self.ranks.same([self.budget.limits])
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor | None]]:
         """The loss to minimise, its KL, and where the pass would have cut."""
@@ -163,13 +175,16 @@ class Trainer:
         for group in self.optimiser.param_groups:
             self._set_rate(group, training.lr * group["scale"] * training.learning_rate(self.step))
         self._fetch()
-        found = self.repeated()
+        kl, cuts = self.gradients()
+        gradients = [value.grad for value in self.student.params.values() if value.grad is not None]
+        self.ranks.mean([kl, self.budget.limits, *gradients])
+        norm = self.update()
         self.step += 1
-        return found
+        return kl, norm, cuts
 
     def _set_rate(self, group: dict[str, Any], rate: float) -> None:
         """Sets a learning rate, for recorded steps where they look for it."""
-        if not self.repeated.recorded:
+        if not self.update.recorded:
             group["lr"] = rate
         elif isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -180,15 +195,16 @@ class Trainer:
         """Brings the step's batches to where the last step's were."""
         size = self.training.batch
         places = range(self.step * self.training.accumulate, (self.step + 1) * self.training.accumulate)
-        batches = [self.text.batch(place * size, size, self.device) for place in places]
+        starts = [place * size + self.rows.start for place in places]
+        batches = [self.text.batch(start, len(self.rows), self.device) for start in starts]
         if not self.batches:
             self.batches = batches
         for old, new in zip(self.batches, batches, strict=True):
             for name, value in vars(new).items():
                 getattr(old, name).copy_(value)
 
-    def _work(self) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-        """What a step computes."""
+    def _gradients(self) -> tuple[Tensor, list[Tensor | None]]:
+        """The first half of a step: gradients of this process's rows, their KL, and the cuts of the last pass."""
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         cuts: list[Tensor | None] = []
@@ -197,10 +213,14 @@ class Trainer:
             (loss / len(self.batches)).backward()  # type: ignore[no-untyped-call]
             total += kl / len(self.batches)
             self.budget.follow(cuts, FOLLOW_RATE)
+        return total, cuts
+
+    def _update(self) -> Tensor:
+        """The second half of a step: the norm of the gradients."""
         self.student.hold_dropped()
         norm = torch.nn.utils.clip_grad_norm_(self.student.params.values(), self.training.clip)
         self.optimiser.step()
-        return total, norm, cuts
+        return norm
 
     def held_out(self) -> dict[str, dict[str, float]]:
         """The held-out rows under the mask at its full sparsity, and dense."""
@@ -229,8 +249,10 @@ class Trainer:
             for moment in self.optimiser.state[student.params[name]].values():
                 if moment.shape == keep.shape:
                     moment.mul_(keep)
+        self.ranks.same([*student.latents.values()])
         self.best, self.bad_evals = math.inf, 0
-        self.repeated.forget()
+        self.gradients.forget()
+        self.update.forget()
         self.log({"step": self.step, "edits_kept": count})
 
     @property
@@ -241,20 +263,21 @@ class Trainer:
 
     def train(self) -> str:
         """Trains until the steps, the time or the patience are over, or a signal comes; returns which."""
-        training, saved = self.training, time.monotonic()
+        training, saved, why, enough = self.training, time.monotonic(), GOES_ON, False
         first, since, place = self.step, time.monotonic(), self.step
         if not self.before:
             self.before = self._before()
             self.log({"step": self.step, "held_out": self.before})
         with asked_to_stop() as signals:
-            while self.step < training.steps:
+            while self.step < training.steps and not why:
                 if self._choice_due and self.step >= training.choice_step(self.choices):
                     self._choose(training.choice_factor(self.choices))
                     self.student.bound()
                     self._settle(CHOICE_RATES)
                 kl, norm, cuts = self._train_step()
                 last = self.step == training.steps
-                if self.step % 10 == 0 or last or self.step - first <= 3:
+                logged = self.step % LOG_EVERY == 0 or last
+                if logged or self.step - first <= 3:
                     wall_s = time.monotonic() - since
                     tok_s = (self.step - place) * self._step_tokens / wall_s
                     left_s = (training.steps - self.step) * self._step_tokens / tok_s
@@ -270,25 +293,33 @@ class Trainer:
                             "left_s": round(left_s),
                         }
                     )
-                    if not math.isfinite(float(kl)):
-                        return "the loss is no finite number"
-                if (self.step % training.eval_every == 0 or last) and self._evaluated_enough():
-                    return "the held-out KL no longer falls"
-                if signals:
-                    self.save()
-                    return "a signal came"
-                if time.monotonic() - self.began > training.max_seconds and not last:
-                    self.save()
-                    return "the time is over"
-                if time.monotonic() - saved > training.checkpoint_seconds:
+                if self.step % training.eval_every == 0 or last:
+                    enough = self._evaluated_enough()
+                if logged or self.ranks.count == 1:
+                    finite = not logged or math.isfinite(float(kl))
+                    why = self.ranks.largest(self._why_stop(finite, enough, bool(signals)), self.device)
+                if why not in (ENOUGH, NOT_FINITE) and time.monotonic() - saved > training.checkpoint_seconds:
                     self.save()
                     saved = time.monotonic()
+        if why in (ENOUGH, NOT_FINITE):
+            return REASONS[why]
         self.save()
-        return "done"
+        return REASONS[why] or "done"
 
     @property
     def _step_tokens(self) -> int:
         return self.training.accumulate * self.training.batch * self.text.length
+
+    def _why_stop(self, finite: bool, enough: bool, signalled: bool) -> int:
+        """Why this process would not go on: a place in `REASONS`."""
+        if not finite:
+            return NOT_FINITE
+        if enough:
+            return ENOUGH
+        if signalled:
+            return SIGNAL
+        over = time.monotonic() - self.began > self.training.max_seconds
+        return TIME_OVER if over and self.step < self.training.steps else GOES_ON
 
     def _before(self) -> dict[str, float]:
         """Held-out quality of the plan as it was."""
@@ -311,6 +342,8 @@ class Trainer:
 
     def log(self, entry: dict[str, Any]) -> None:
         """Prints a line and adds it to the log."""
+        if not self.ranks.first:
+            return
         words = (f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in entry.items())
         print("  ".join(words), flush=True)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -331,6 +364,8 @@ class Trainer:
 
     def save(self) -> None:
         """Writes the checkpoint."""
+        if not self.ranks.first:
+            return
         state = {
             "settings": self._settings,
             "step": self.step,
@@ -397,5 +432,6 @@ class Trainer:
     def write(self, out: Path) -> Plan:
         """Writes the plan."""
         plan = self.result()
-        write_whole(out, plan.to_bytes())
+        if self.ranks.first:
+            write_whole(out, plan.to_bytes())
         return plan

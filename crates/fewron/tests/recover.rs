@@ -20,9 +20,11 @@ use support::{fewron, fewron_env, fixture, trained};
 const PYTHON: &str = r#"#!/bin/sh
 here=$(dirname "$0")
 if [ "$1" = -c ]; then cat "$here/probe"; exit; fi
-shift 2
+processes=
+while [ "$1" != fewron_recover ]; do [ "$1" = --nproc-per-node ] && processes="$2 times "; shift; done
+shift
 command=$1
-echo "$*" >> "$here/log"
+echo "$processes$*" >> "$here/log"
 echo "progress of $command"
 if [ "$(cat "$here/fail")" = $command ]; then echo "error: cannot $command" >&2; exit 2; fi
 if [ "$(cat "$here/wait")" = $command ]; then
@@ -55,7 +57,7 @@ impl Fake {
         let out = home.path().join("recovered/phi.plan");
         let fake = Self { home, python, out };
         let version = env!("CARGO_PKG_VERSION");
-        fake.set("probe", &format!(r#"{{"version": "{version}", "gpu": false}}"#));
+        fake.set("probe", &format!(r#"{{"version": "{version}", "gpus": 0}}"#));
         fake.set("fail", "");
         fake.set("wait", "");
         fake
@@ -175,7 +177,7 @@ fn a_missing_or_wrong_package_says_how_to_install_it() {
     let error = refused(&[]);
     assert!(error.contains("cannot import fewron_recover (No module named 'torch'); install"));
     assert!(error.ends_with(&install), "{error}");
-    fake.set("probe", r#"{"version": "9.0.0", "gpu": false}"#);
+    fake.set("probe", r#"{"version": "9.0.0", "gpus": 0}"#);
     let error = refused(&[]);
     assert!(error.contains("has fewron-recover 9.0.0, not "), "{error}");
     assert!(error.ends_with(&install), "{error}");
@@ -221,6 +223,24 @@ fn hours_that_are_over_end_the_command() {
         run.stderr.contains("before the training began; this goes on: fewron recover tiny-phi")
     );
     assert_eq!(fake.log().len(), 2);
+}
+
+#[test]
+fn several_gpus_train_together() {
+    let fake = Fake::new();
+    let version = env!("CARGO_PKG_VERSION");
+    fake.set("probe", &format!(r#"{{"version": "{version}", "gpus": 4}}"#));
+    let run = fake.recover(&["--plan", "tiny-phi-70", "--gpus", "4"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let log = fake.log();
+    assert!(log[1].starts_with("generate M --device cuda"), "{log:?}");
+    assert!(log[2].starts_with("4 times train M --device cuda"), "{log:?}");
+    for more in [["--gpus", "5"].as_slice(), &["--gpus", "2", "--device", "cpu"]] {
+        let run = fake.recover(&[&["--plan", "tiny-phi-70"], more].concat());
+        assert_eq!((run.code, run.stderr.lines().count()), (2, 1), "{}", run.stderr);
+        assert!(run.stderr.contains("PyTorch sees 4; leave out --device"), "{}", run.stderr);
+    }
+    assert!(fake.log().is_empty());
 }
 
 /// Ctrl-C reaches the whole group, SIGTERM the process that it is sent to.

@@ -88,6 +88,9 @@ pub(crate) struct MachineArgs {
     /// PyTorch's name of the device, such as cuda:1 (default: cuda where there is a GPU, else cpu)
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
+    /// GPUs that train together, each on its part of every batch
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) gpus: NonZeroUsize,
     /// Stop after so many hours; the same command goes on
     #[arg(long, value_name = "H", value_parser = parse_positive)]
     pub(crate) max_hours: Option<f32>,

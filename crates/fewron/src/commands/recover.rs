@@ -80,8 +80,13 @@ impl<'a> Recovery<'a> {
             false => plan.clone(),
         };
         let plan = args.plan.as_ref().map(auto);
-        let default = if package.gpu { "cuda" } else { "cpu" };
+        let default = if package.gpus > 0 { "cuda" } else { "cpu" };
         let device = args.machine.device.clone().unwrap_or_else(|| default.to_owned());
+        let (wanted, there) = (args.machine.gpus.get(), package.gpus);
+        ensure!(
+            wanted == 1 || (wanted <= there && device == "cuda"),
+            "--gpus {wanted} with device {device}: PyTorch sees {there}; leave out --device, and give as many at most"
+        );
         let default = if device == "cpu" { CPU_TOKENS } else { GPU_TOKENS };
         let tokens = args.tokens.map_or(default, Into::into);
         let work = args.work.clone().unwrap_or_else(|| {
@@ -200,7 +205,7 @@ impl<'a> Recovery<'a> {
     }
 
     fn train(&self, plan: &Path) -> Command {
-        let mut command = self.command("train");
+        let mut command = self.command_on("train", self.args.machine.gpus.get());
         let folder = self.work.join("training");
         command.arg("--plan").arg(plan).arg("--data").arg(self.text());
         command.arg("--out").arg(self.recovered()).arg("--run").arg(&folder);
@@ -239,9 +244,13 @@ impl<'a> Recovery<'a> {
         command
     }
 
-    /// A command of the package for this model on this device.
     fn command(&self, name: &str) -> Command {
-        let mut command = self.package.command(name);
+        self.command_on(name, 1)
+    }
+
+    /// A command of the package for this model on this device, in so many processes.
+    fn command_on(&self, name: &str, processes: usize) -> Command {
+        let mut command = self.package.command(name, processes);
         command.arg(&self.model.path).args(["--device", &self.device]);
         command
     }

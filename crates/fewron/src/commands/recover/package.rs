@@ -16,12 +16,15 @@ use crate::{python, store, ui};
 /// The package's version, which is fewron's own.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The package's module.
+const MODULE: &str = "fewron_recover";
+
 const PROBE: &str = include_str!("probe.py");
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Answer {
-    Found { version: String, gpu: bool },
+    Found { version: String, gpus: usize },
     Missing { missing: String },
 }
 
@@ -29,8 +32,8 @@ enum Answer {
 pub(super) struct Package {
     python: OsString,
     threads: Option<NonZeroUsize>,
-    /// Whether PyTorch sees a GPU.
-    pub(super) gpu: bool,
+    /// GPUs that PyTorch sees.
+    pub(super) gpus: usize,
 }
 
 impl Package {
@@ -60,14 +63,18 @@ impl Package {
             Answer::Found { version, .. } if version != VERSION => {
                 bail!("{name} has fewron-recover {version}, not {VERSION}; {}", install())
             }
-            Answer::Found { gpu, .. } => Ok(Self { python, threads, gpu }),
+            Answer::Found { gpus, .. } => Ok(Self { python, threads, gpus }),
         }
     }
 
-    /// A command of the package; options are to be added.
-    pub(super) fn command(&self, name: &str) -> Command {
+    /// A command of the package in so many processes; options are to be added.
+    pub(super) fn command(&self, name: &str, processes: usize) -> Command {
         let mut command = Command::new(&self.python);
-        command.args(["-m", "fewron_recover", name]).env("PYTHONUNBUFFERED", "1");
+        if processes > 1 {
+            command.args(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]);
+            command.arg(processes.to_string());
+        }
+        command.args(["-m", MODULE, name]).env("PYTHONUNBUFFERED", "1");
         if let Some(threads) = self.threads {
             command.env("OMP_NUM_THREADS", threads.to_string());
         }
@@ -85,8 +92,9 @@ pub(super) fn run(command: &mut Command) -> Result<()> {
     let child = command.stdin(Stdio::null()).stdout(io::stderr()).spawn();
     let status = wait(&mut child.context("cannot start Python")?)?;
     ui::check_interrupt()?;
-    let name = command.get_args().nth(2).unwrap_or_default().display();
-    ensure!(status.success(), "`fewron_recover {name}` failed ({status}); why stands above");
+    let name = command.get_args().skip_while(|word| *word != MODULE).nth(1);
+    let name = name.unwrap_or_default().display();
+    ensure!(status.success(), "`{MODULE} {name}` failed ({status}); why stands above");
     Ok(())
 }
 

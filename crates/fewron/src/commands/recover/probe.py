@@ -1,4 +1,4 @@
-"""Says as a line of JSON which fewron_recover this Python has, and whether PyTorch has a GPU."""
+"""Says as a line of JSON which fewron_recover this Python has, and how many GPUs PyTorch sees."""
 
 import json
 
@@ -7,6 +7,6 @@ try:
 
     import torch
 
-    print(json.dumps({"version": VERSION, "gpu": torch.cuda.is_available()}))
+    print(json.dumps({"version": VERSION, "gpus": torch.cuda.device_count()}))
 except ImportError as error:
     print(json.dumps({"missing": str(error)}))
