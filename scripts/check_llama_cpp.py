@@ -3,12 +3,13 @@
 
     python3 -m venv venv && venv/bin/pip install llama-cpp-python==0.3.36
     cargo build --release -p fewron
-    venv/bin/python scripts/check_llama_cpp.py [DIR...]
+    venv/bin/python scripts/check_llama_cpp.py [DIR|FILE...]
 
 Each Hugging Face directory (default: the tiny trained models but OPT, which GGUF has no architecture
 for) is converted to several types. For texts of every script and spelling llama.cpp on the file and
 fewron on the directory must cut as many tokens and find each as probable, and both must continue
-prompts with the same text, greedily.
+prompts with the same text, greedily. A quantised GGUF file, such as one that `fewron convert --plan`
+has written, is taken as it is.
 
 With quantised weights both round the inputs of products to 8 bits, in another order, and neither is
 right. There both are compared with llama.cpp on the same weights in F32: fewron may be no further off
@@ -39,6 +40,8 @@ PROMPTS = [
     "Once upon a time",
 ]
 NEW_TOKENS = 32
+# The type of a file that is there.
+OWN = "own"
 CONTEXT = 512
 
 
@@ -110,13 +113,16 @@ class Fewron:
 
 
 class Check:
-    """One directory in one type."""
+    """One directory in one type, or a quantised file."""
 
     def __init__(self, fewron, directory, dtype, folder):
         self.fewron, self.directory, self.dtype = fewron, directory, dtype
         self.wrong = []
         self.file, self.exact = str(folder / "model.gguf"), str(folder / "exact.gguf")
-        fewron.run("convert", str(directory), self.file, "--type", dtype)
+        if dtype == OWN:
+            self.file = str(directory)
+        else:
+            fewron.run("convert", str(directory), self.file, "--type", dtype)
         self.llama = LlamaCpp(self.file)
         self.is_float = dtype in TOLERANCES
         if self.is_float:
@@ -164,7 +170,7 @@ class Check:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("directories", nargs="*", type=Path)
+    parser.add_argument("models", nargs="*", type=Path, help="directories, or quantised .gguf files")
     parser.add_argument("--fewron", default=ROOT / "target/release/fewron", type=Path)
     parser.add_argument("--types", default="f32,f16,q8_0", type=lambda text: text.split(","))
     arguments = parser.parse_args()
@@ -173,13 +179,13 @@ def main():
     fewron = Fewron(arguments.fewron)
     failed = False
     print(f"llama-cpp-python {llama_cpp.__version__}")
-    for directory in arguments.directories or tiny:
-        for dtype in arguments.types:
+    for model in arguments.models or tiny:
+        for dtype in [OWN] if model.suffix == ".gguf" else arguments.types:
             with tempfile.TemporaryDirectory() as folder:
-                check = Check(fewron, directory, dtype, Path(folder))
+                check = Check(fewron, model, dtype, Path(folder))
                 found = [check.texts(corpus["texts"]), check.continuations()]
             verdict = "FAILED" if check.wrong else "ok"
-            print(f"{directory.name:15} {dtype:5} {', '.join(found)}: {verdict}", flush=True)
+            print(f"{model.name:15} {dtype:5} {', '.join(found)}: {verdict}", flush=True)
             print("".join(f"    {line}\n" for line in check.wrong), end="", flush=True)
             failed = failed or bool(check.wrong)
     sys.exit(failed)

@@ -38,7 +38,8 @@ class Repeated(Generic[Result]):
             return self._on_a_stream()
         if self.graph is None:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            # Other threads, such as the one that watches over NCCL, may look at events meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self.result = self.work()
             self.graph = graph
         self.graph.replay()

@@ -77,7 +77,8 @@ def joined(device: str) -> Iterator[tuple[Ranks, torch.device]]:
     if own.type == "cuda":
         own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(own)
-    dist.init_process_group("nccl" if own.type == "cuda" else "gloo")
+    gpu = own.type == "cuda"
+    dist.init_process_group("nccl" if gpu else "gloo", device_id=own if gpu else None)
     try:
         yield Ranks(index, count), own
     finally:
