@@ -26,12 +26,13 @@ def test_bytes_by_hand() -> None:
     assert edits.encode(steps).tobytes() == bytes([3, 0, 0, 0, 1, 2, 0, 0, 0x32, 0x0F])
 
 
-@pytest.mark.parametrize("case", GOLDEN, ids=["k = 0", "k > 0", "limit 3"])
+@pytest.mark.parametrize("case", GOLDEN, ids=["k = 0", "k > 0", "limit 3", "groups of columns", "groups of both"])
 def test_golden(case: dict[str, Any]) -> None:
     steps = np.zeros(case["shape"], np.int8)
     for place, step in case["edits"]:
         steps.flat[place] = step
-    assert edits.encode(steps).tobytes().hex() == case["hex"]
+    if case["form"] == edits.LIST:
+        assert edits.encode(steps).tobytes().hex() == case["hex"]
     shape = (steps.shape[0], steps.shape[1])
     data = np.frombuffer(bytes.fromhex(case["hex"]), np.uint8)
     assert np.array_equal(edits.decode(data, shape, "m"), steps)
@@ -44,6 +45,46 @@ def random_steps(random: np.random.Generator) -> edits.Steps:
     steps = np.where(random.random(shape) < share, sizes, 0).astype(np.int8)
     steps.flat[int(random.integers(steps.size))] = limit
     return steps
+
+
+def uneven_steps(random: np.random.Generator, rows: int, cols: int) -> edits.Steps:
+    """Some rows and columns have far more than others."""
+    shares = np.exp(random.normal(0, 1, (rows, 1)) + random.normal(0, 1.5, cols) - 5)
+    return np.where(random.random((rows, cols)) < shares, random.choice([-1, 1], (rows, cols)), 0).astype(np.int8)
+
+
+def test_groups_are_shorter_where_edits_are_uneven() -> None:
+    random = np.random.default_rng(3)
+    steps = uneven_steps(random, 300, 500)
+    data = edits.encode(steps)
+    assert data[6] == edits.GROUPED
+    _, bits = edits._list(steps, 1)
+    assert len(data) < 0.85 * len(bits) / 8
+    assert np.array_equal(edits.decode(data, (300, 500), "m"), steps)
+    with pytest.raises(RecoverError, match="not for a matrix of"):
+        edits.decode(data, (500, 300), "m")
+    for cut in (8, 15, 16, 60, len(data) - 1):
+        with pytest.raises(RecoverError, match="tensor m of the plan is damaged"):
+            edits.decode(data[:cut], (300, 500), "m")
+    with pytest.raises(RecoverError, match="its length"):
+        edits.decode(np.append(data, np.uint8(0)), (300, 500), "m")
+    for at, value in ((4, 0), (4, 17), (6, 2), (7, 0), (0, data[0] ^ 1), (8, 9)):
+        wrong = data.copy()
+        wrong[at] = value
+        with pytest.raises(RecoverError, match="is damaged"):
+            edits.decode(wrong, (300, 500), "m")
+
+
+def test_damaged_groups_are_an_error_or_another_matrix() -> None:
+    random = np.random.default_rng(4)
+    steps = uneven_steps(random, 200, 300)
+    whole = edits.encode(steps)
+    assert whole[6] == edits.GROUPED
+    for _ in range(300):
+        data = whole.copy()
+        data[random.integers(len(data))] ^= 1 << random.integers(8)
+        with suppress(RecoverError):
+            assert edits.decode(data, (200, 300), "m").shape == (200, 300)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fewron_recover.cli import LEFT, MOST, _check_size, _parser, _student
+from fewron_recover.cli import MOST, ROOM, _check_size, _parser, _student
 from fewron_recover.data import TrainingText
 from fewron_recover.errors import RecoverError
 from fewron_recover.evaluate import Variant, measure, text_windows
@@ -297,7 +297,7 @@ def test_the_size_is_known_before(tiny_model: BaseModel, tiny_plan: Path, tiny_t
 
 def test_plans_that_would_be_too_large_are_refused(tiny_model: BaseModel, tiny_plan: Path) -> None:
     student = make_student(tiny_model, read_plan(tiny_plan), trained("edits,norms", 0.2))
-    size = plan_bytes(student.plan, tiny_model, replace(student.trained, max_edits=LEFT * 0.2))
+    size = plan_bytes(student.plan, tiny_model, replace(student.trained, max_edits=ROOM * 0.2))
     _check_size(student, size)
     with pytest.raises(RecoverError, match=r"--max-edits 0\.1[0-9]+ fits"):
         _check_size(student, size - 500)
@@ -314,7 +314,7 @@ def test_as_many_edits_as_fit(tiny_model: BaseModel, tiny_plan: Path, tmp_path: 
     assert share() == MOST
     assert share("--max-edits", "0.02") == 0.02
     plan = read_plan(tiny_plan).narrowed()
-    half = replace(trained("edits,norms,compensation"), max_edits=LEFT * MOST / 2)
+    half = replace(trained("edits,norms,compensation"), max_edits=ROOM * MOST / 2)
     room = plan_bytes(plan, tiny_model, half)
     assert 0.01 < share("--max-bytes", str(room)) <= MOST / 2
     with pytest.raises(RecoverError, match=r"--max-edits 0.0\d\d fits"):

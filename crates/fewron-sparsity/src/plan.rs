@@ -1,6 +1,7 @@
 //! What a policy needs at run time, layer by layer.
 
 pub mod changes;
+mod edits;
 pub mod file;
 mod maps;
 pub mod record;

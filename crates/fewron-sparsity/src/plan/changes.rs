@@ -1,31 +1,19 @@
 //! What a recovered plan changes in the weights of its model: `recover/FORMAT.md`.
 //!
-//! `edits.L.MATRIX` (u8): the number of edits (u32), the parameter k of their Rice code, the largest step, two
-//! zeros; then for each edit, by its place in the matrix, the number of weights that are passed over (Rice
-//! code: `n >> k` ones, a zero, k low bits), a bit that is 1 where the code gets smaller, and the step's size
-//! less 1 in unary, without its end where it is the largest. Least significant bits come first.
-//! `norm.L.NAME`, `norm.output` and `bias.L.MATRIX` (f32) replace norms and biases.
+//! `edits.L.MATRIX` (u8) are read by `plan::edits`; `norm.L.NAME`, `norm.output` and `bias.L.MATRIX` (f32) replace norms and biases.
 
+use super::edits::read_edits;
 use super::file::{
     FLOATS, FORMAT_VERSION, PlanError, RECOVERED_VERSION, floats, read_header, read_record,
     write_header,
 };
 use super::record::PlanModel;
-use fewron_model::{Changes, Edit};
+use fewron_model::Changes;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The number of plans that change nothing.
 pub const NO_CHANGES: u64 = 0;
-
-/// Bytes before the bits of a matrix's edits.
-const HEADER: usize = 8;
-
-/// Most low bits of a Rice code.
-const MOST_LOW_BITS: u8 = 24;
-
-/// Largest step of an edit.
-const MOST_STEP: u8 = 7;
 
 /// What a plan changes, and a number that two plans share where they change the same, [`NO_CHANGES`] for
 /// nothing.
@@ -105,60 +93,6 @@ fn weight_of(name: &str) -> Option<String> {
     }
 }
 
-/// The edits of a matrix; `None` where the bytes are no such list.
-fn read_edits(bytes: &[u8]) -> Option<Vec<Edit>> {
-    let (&[a, b, c, d, low_bits, limit, 0, 0], stream) = bytes.split_first_chunk::<HEADER>()?
-    else {
-        return None;
-    };
-    let count = u32::from_le_bytes([a, b, c, d]) as usize;
-    // An edit has two bits at least.
-    if low_bits > MOST_LOW_BITS || !(1..=MOST_STEP).contains(&limit) || count > stream.len() * 4 {
-        return None;
-    }
-    let mut bits = Bits { bytes: stream, at: 0 };
-    let mut edits = Vec::with_capacity(count);
-    let mut next = 0u32;
-    for _ in 0..count {
-        let passed = bits.ones(u32::MAX)?.checked_mul(1 << low_bits)? | bits.number(low_bits)?;
-        let place = next.checked_add(passed)?;
-        let down = bits.next()?;
-        let size = bits.ones(u32::from(limit) - 1)? as i8 + 1;
-        edits.push(Edit { place, step: if down { -size } else { size } });
-        next = place.checked_add(1)?;
-    }
-    Some(edits)
-}
-
-/// Bits of bytes, the least significant of each first.
-struct Bits<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Bits<'_> {
-    fn next(&mut self) -> Option<bool> {
-        let byte = self.bytes.get(self.at / 8)?;
-        let bit = byte >> (self.at % 8) & 1;
-        self.at += 1;
-        Some(bit == 1)
-    }
-
-    /// Ones up to a zero, which is passed over, or `most` of them without one.
-    fn ones(&mut self, most: u32) -> Option<u32> {
-        let mut count = 0;
-        while count < most && self.next()? {
-            count += 1;
-        }
-        Some(count)
-    }
-
-    /// A number of so many bits.
-    fn number(&mut self, bits: u8) -> Option<u32> {
-        (0..bits).try_fold(0, |number, bit| Some(number | u32::from(self.next()?) << bit))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,42 +159,5 @@ mod tests {
             assert_eq!(file.names(), [rest]);
             assert_eq!(file.tensor(rest).unwrap().data(), data);
         }
-    }
-
-    #[test]
-    fn a_list_written_by_hand_is_read() {
-        // k = 1, steps up to 2: passes 0 and goes down by 1; passes 3 and goes up by 2.
-        // 0 | 0 | 1 | 0,  10 | 1 | 0 | 1  in the order of the stream.
-        let bits = [0, 0, 1, 0, 1, 0, 1, 0, 1];
-        let mut bytes = vec![2, 0, 0, 0, 1, 2, 0, 0, 0, 0];
-        for (at, bit) in bits.into_iter().enumerate() {
-            bytes[HEADER + at / 8] |= bit << (at % 8);
-        }
-        let edits = [Edit { place: 0, step: -1 }, Edit { place: 4, step: 2 }];
-        assert_eq!(read_edits(&bytes), Some(edits.to_vec()));
-        for len in 0..bytes.len() {
-            assert_eq!(read_edits(&bytes[..len]), None, "{len}");
-        }
-        for (at, wrong) in [(0, 8), (0, 9), (3, 1), (4, 25), (5, 0), (5, 8), (6, 1)] {
-            let mut bytes = bytes.clone();
-            bytes[at] = wrong;
-            assert_eq!(read_edits(&bytes), None, "{at}");
-        }
-    }
-    /// The bytes that the Python side writes (`recover/tests/golden/make_edits.py`).
-    #[test]
-    fn lists_of_the_python_side_are_read() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recover/tests/golden/edits.json");
-        let cases: serde_json::Value =
-            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        for case in cases.as_array().unwrap() {
-            let hex = case["hex"].as_str().unwrap();
-            let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-            let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
-            let pairs: Vec<(u32, i8)> = serde_json::from_value(case["edits"].clone()).unwrap();
-            let edits = pairs.into_iter().map(|(place, step)| Edit { place, step });
-            assert_eq!(read_edits(&bytes), Some(edits.collect()), "{case}");
-        }
-        assert_eq!(cases.as_array().unwrap().len(), 3);
     }
 }
