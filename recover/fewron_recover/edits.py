@@ -32,7 +32,7 @@ def encode(steps: Steps) -> Bytes:
     count = int(np.count_nonzero(steps))
     k, bits = _list(steps, limit)
     found = [np.concatenate([_bytes(_HEAD.pack(count, k, limit, LIST, 0)), np.packbits(bits, bitorder="little")])]
-    for groups in GROUPINGS:
+    for groups in GROUPINGS if max(steps.shape) <= MAX_SIDE else ():
         head = _HEAD.pack(count, groups[0], limit, GROUPED, groups[1]) + _SIDES.pack(*steps.shape)
         found.append(np.concatenate([_bytes(head), np.packbits(_grouped(steps, limit, groups), bitorder="little")]))
     return min(found, key=len)

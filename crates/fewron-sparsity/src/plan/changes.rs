@@ -1,6 +1,7 @@
 //! What a recovered plan changes in the weights of its model: `recover/FORMAT.md`.
 //!
-//! `edits.L.MATRIX` (u8) are read by `plan::edits`; `norm.L.NAME`, `norm.output` and `bias.L.MATRIX` (f32) replace norms and biases.
+//! `edits.L.MATRIX` (u8) are read by `plan::edits`; `norm.L.NAME`, `norm.output` and `bias.L.MATRIX` (floats)
+//! replace norms and biases.
 
 use super::edits::read_edits;
 use super::file::{
