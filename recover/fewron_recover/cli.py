@@ -143,7 +143,8 @@ def _train(args: argparse.Namespace) -> None:
         why = trainer.train()
         plan = trainer.write(args.out)
         print(json.dumps(plan.record["recovery"]["held_out"], indent=1))
-        print(f"{why} at step {trainer.step:,}; {args.out} has {len(plan.to_bytes()):,} bytes")
+        if ranks.first:
+            print(f"{why} at step {trainer.step:,}; {args.out} has {args.out.stat().st_size:,} bytes")
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -31,15 +31,15 @@ def encode(steps: Steps) -> Bytes:
         raise ValueError(f"a code moves by {limit} steps; the format has up to {MAX_STEP}")
     count = int(np.count_nonzero(steps))
     k, bits = _list(steps, limit)
-    found = [np.concatenate([_bytes(_HEAD.pack(count, k, limit, LIST, 0)), np.packbits(bits, bitorder="little")])]
+    found = [_tensor(_HEAD.pack(count, k, limit, LIST, 0), bits)]
     for groups in GROUPINGS if max(steps.shape) <= MAX_SIDE else ():
         head = _HEAD.pack(count, groups[0], limit, GROUPED, groups[1]) + _SIDES.pack(*steps.shape)
-        found.append(np.concatenate([_bytes(head), np.packbits(_grouped(steps, limit, groups), bitorder="little")]))
+        found.append(_tensor(head, _grouped(steps, limit, groups)))
     return min(found, key=len)
 
 
-def _bytes(data: bytes) -> Bytes:
-    return np.frombuffer(data, np.uint8)
+def _tensor(head: bytes, bits: Bytes) -> Bytes:
+    return np.concatenate([np.frombuffer(head, np.uint8), np.packbits(bits, bitorder="little")])
 
 
 def _grouped(steps: Steps, limit: int, groups: tuple[int, int]) -> Bytes:

@@ -43,7 +43,13 @@ LAST_RATES = (0.5, 0.25) + (0.1,) * 14
 LOG_EVERY = 10
 """Steps between lines of the log; several processes agree then whether to go on."""
 GOES_ON, SIGNAL, TIME_OVER, ENOUGH, NOT_FINITE = range(5)
-REASONS = ("", "a signal came", "the time is over", "the held-out KL no longer falls", "the loss is no finite number")
+REASONS = (
+    "done",
+    "a signal came",
+    "the time is over",
+    "the held-out KL no longer falls",
+    "the loss is no finite number",
+)
 
 
 @contextmanager
@@ -298,13 +304,12 @@ class Trainer:
                 if logged or self.ranks.count == 1:
                     finite = not logged or math.isfinite(float(kl))
                     why = self.ranks.largest(self._why_stop(finite, enough, bool(signals)), self.device)
-                if why not in (ENOUGH, NOT_FINITE) and time.monotonic() - saved > training.checkpoint_seconds:
+                if not why and time.monotonic() - saved > training.checkpoint_seconds:
                     self.save()
                     saved = time.monotonic()
-        if why in (ENOUGH, NOT_FINITE):
-            return REASONS[why]
-        self.save()
-        return REASONS[why] or "done"
+        if why not in (ENOUGH, NOT_FINITE):
+            self.save()
+        return REASONS[why]
 
     @property
     def _step_tokens(self) -> int:

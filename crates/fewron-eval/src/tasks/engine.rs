@@ -91,7 +91,7 @@ impl Engine {
     /// larger batches are faster; all share the memory.
     pub(super) fn at_once_each(&self, lanes: &[Lane]) -> usize {
         let of_reader = |reader| lanes.iter().filter(|lane| lane.reader == reader).count();
-        let most = (0..self.readers.len()).map(of_reader).max().unwrap_or(1).max(1);
+        let most = (0..self.readers.len()).map(of_reader).max().unwrap_or(1);
         (MOST_AT_ONCE / most).min(self.logit_rows / lanes.len()).max(1)
     }
 

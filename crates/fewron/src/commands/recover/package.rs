@@ -98,29 +98,24 @@ pub(super) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Waits for a child, which is asked to end once when this process is.
+/// Waits for a child, which is asked once to end when this process is: the terminal sends Ctrl-C to all of its
+/// processes, but SIGTERM comes to one.
 fn wait(child: &mut Child) -> io::Result<ExitStatus> {
-    while !ui::interrupted() {
+    let mut asked = false;
+    loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
+        if ui::interrupted() && !asked {
+            asked = true;
+            #[cfg(unix)]
+            rustix::process::kill_process(
+                rustix::process::Pid::from_child(child),
+                rustix::process::Signal::TERM,
+            )?;
+        }
         sleep(Duration::from_millis(50));
     }
-    ask_to_end(child)?;
-    child.wait()
-}
-
-/// The terminal sends Ctrl-C to all of its processes, but SIGTERM comes to one.
-fn ask_to_end(child: &mut Child) -> io::Result<()> {
-    if child.try_wait()?.is_some() {
-        return Ok(());
-    }
-    #[cfg(unix)]
-    rustix::process::kill_process(
-        rustix::process::Pid::from_child(child),
-        rustix::process::Signal::TERM,
-    )?;
-    Ok(())
 }
 
 /// Adds an option if it has a value.
