@@ -117,7 +117,10 @@ class Opening:
 
 
 class Openings:
-    """What rows begin with: built-in openings, questions (plain and as chats), pieces of text, single tokens."""
+    """What rows begin with: pieces of text, built-in openings, questions, single tokens.
+
+    Questions are plain or chats, and of each kind given or asked by the model itself (Magpie, arXiv 2406.08464).
+    """
 
     def __init__(
         self, model: BaseModel, tokenizer: TextTokenizer | None, texts: list[str], questions: list[str], longest: int
@@ -134,16 +137,18 @@ class Openings:
         sizes = np.array([len(text) for text in self.texts], np.float64)
         self.text_shares = sizes / sizes.sum()
         asked = [*openings.QUESTIONS, *questions]
-        for kind in (openings.TEXTS, [f"Question: {question}\nAnswer:" for question in asked]):
+        plain = [f"Question: {question}\nAnswer:" for question in asked]
+        for kind in (openings.TEXTS, plain, [f"Question: {begun}" for begun in openings.ASKED]):
             self.short.append([(self.bos + tokenizer.encode(text))[:longest] for text in kind])
         if tokenizer.chat_template is not None:
             found = [tokenizer.chat_prefix(question) for question in asked]
-            chats = [tokens for tokens in found if len(tokens) <= longest]
-            self.short += [chats] if chats else []
+            for starts in (found, [tokenizer.chat_opening()]):
+                chats = [tokens for tokens in starts if 0 < len(tokens) <= longest]
+                self.short += [chats] if chats else []
 
     def draw(self, random: np.random.Generator) -> Opening:
-        """One opening of the kinds that there are, all as often, but pieces of text twice as often."""
-        pieces = 2 if self.texts else 0
+        """One opening of the kinds that there are, all as often, but pieces of text three times as often."""
+        pieces = 3 if self.texts else 0
         kind = int(random.integers(pieces + len(self.short) + 1))
         if kind < pieces:
             return self._piece(random)
@@ -198,7 +203,8 @@ def generate(
     device = model.outer["norm"].dense().device
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     kind = "uint16" if model.config.vocab <= 1 << 16 else "uint32"
-    digest = hashlib.sha256(json.dumps([openings.TEXTS, openings.QUESTIONS, texts, questions]).encode()).hexdigest()
+    given = [openings.TEXTS, openings.QUESTIONS, openings.ASKED, texts, questions]
+    digest = hashlib.sha256(json.dumps(given).encode()).hexdigest()
     about = {"model_sha256": model.sha256, "dtype": kind, "openings_sha256": digest, "text": train_on_text}
     shards = ShardWriter(folder, about | vars(settings) | {"temperatures": list(settings.temperatures)})
     if train_on_text and not shards.shards and tokenizer is not None:

@@ -202,3 +202,55 @@ Are all squares rectangles?
 Can you drive from Spain to Portugal?
 Is a dolphin a fish?
 Who wrote Romeo and Juliet?""".splitlines()
+
+ASKED = """What
+What is
+What is the best way to
+What happens when
+What do you need to
+What makes
+What kind of
+Which
+Which of these
+Which of the following is
+Which of the following would
+Which of the following best
+How
+How do
+How do you
+How do I
+How does
+How can you
+How can a person
+How many
+How long
+How to
+Why
+Why do
+Why does
+Why is it
+When
+When should
+Where
+Where do
+Who
+Who was
+Who is
+Is
+Is it true that
+Is there
+Are
+Can
+Can you
+Does
+Do
+Did
+Was
+Should
+If
+A student
+A scientist
+In order to
+The
+To""".splitlines()
+"""How questions begin that the model asks itself."""

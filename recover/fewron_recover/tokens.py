@@ -15,6 +15,9 @@ from fewron_recover.gguf import Gguf
 _NORMAL, _CONTROL, _USER_DEFINED, _BYTE = 1, 3, 4, 6
 """`tokenizer.ggml.token_type`."""
 
+_MARK = "QUESTION"
+"""Stands for the question where what comes before it is looked for."""
+
 _WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)" + _WORDS % r"\p{N}{1,3}"
 _GPT2, _SMOLLM, _LLAMA = "gpt-2", "smollm", "llama-bpe"
@@ -42,11 +45,18 @@ class TextTokenizer:
 
     def chat_prefix(self, question: str) -> list[int]:
         """What stands before the answer to a question, with the template's own BOS."""
+        return self.encode(self._chat(question), True)
+
+    def chat_opening(self) -> list[int]:
+        """What stands before a question, with the template's own BOS."""
+        return self.encode(self._chat(_MARK).partition(_MARK)[0], True)
+
+    def _chat(self, question: str) -> str:
         if self.chat_template is None:
             raise RecoverError("the model has no chat template")
         template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(self.chat_template)
         messages = [{"role": "user", "content": question}]
-        return self.encode(template.render(messages=messages, add_generation_prompt=True, **self.special), True)
+        return template.render(messages=messages, add_generation_prompt=True, **self.special)
 
 
 def open_tokenizer(path: Path) -> TextTokenizer:
