@@ -115,19 +115,19 @@ class Fewron:
 class Check:
     """One directory in one type, or a quantised file."""
 
-    def __init__(self, fewron, directory, dtype, folder):
-        self.fewron, self.directory, self.dtype = fewron, directory, dtype
+    def __init__(self, fewron, given, dtype, folder):
+        self.fewron, self.given, self.dtype = fewron, given, dtype
         self.wrong = []
         self.file, self.exact = str(folder / "model.gguf"), str(folder / "exact.gguf")
         if dtype == OWN:
-            self.file = str(directory)
+            self.file = str(given)
         else:
-            fewron.run("convert", str(directory), self.file, "--type", dtype)
+            fewron.run("convert", str(given), self.file, "--type", dtype)
         self.llama = LlamaCpp(self.file)
         self.is_float = dtype in TOLERANCES
         if self.is_float:
-            # The same numbers, unless the type holds fewer than that of the directory.
-            self.model = str(directory if dtype in ("f32", "f16") else self.file)
+            # The same numbers, unless the type holds fewer than the weights given.
+            self.model = str(given if dtype in ("f32", "f16") else self.file)
             self.exact_llama, self.exact_model = self.llama, self.model
         else:
             fewron.run("quantize", self.file, self.exact, "--type", "f32")

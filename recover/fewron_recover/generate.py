@@ -28,6 +28,9 @@ from fewron_recover.model import (
 from fewron_recover.source import BaseModel
 from fewron_recover.tokens import TextTokenizer
 
+PIECES = 3
+"""Rows that go on from pieces of text, for each row of another kind."""
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -146,9 +149,14 @@ class Openings:
                 chats = [tokens for tokens in starts if 0 < len(tokens) <= longest]
                 self.short += [chats] if chats else []
 
+    @property
+    def sha256(self) -> str:
+        """Of all that rows may begin with, in tokens."""
+        return hashlib.sha256(json.dumps([PIECES, self.bos, self.texts, self.short]).encode()).hexdigest()
+
     def draw(self, random: np.random.Generator) -> Opening:
-        """One opening of the kinds that there are, all as often, but pieces of text three times as often."""
-        pieces = 3 if self.texts else 0
+        """One opening of the kinds that there are, all as often, but pieces of text `PIECES` times as often."""
+        pieces = PIECES if self.texts else 0
         kind = int(random.integers(pieces + len(self.short) + 1))
         if kind < pieces:
             return self._piece(random)
@@ -203,13 +211,11 @@ def generate(
     device = model.outer["norm"].dense().device
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     kind = "uint16" if model.config.vocab <= 1 << 16 else "uint32"
-    given = [openings.TEXTS, openings.QUESTIONS, openings.ASKED, texts, questions]
-    digest = hashlib.sha256(json.dumps(given).encode()).hexdigest()
-    about = {"model_sha256": model.sha256, "dtype": kind, "openings_sha256": digest, "text": train_on_text}
+    source = Openings(model, tokenizer, texts, questions, settings.length // 2)
+    about = {"model_sha256": model.sha256, "dtype": kind, "openings_sha256": source.sha256, "text": train_on_text}
     shards = ShardWriter(folder, about | vars(settings) | {"temperatures": list(settings.temperatures)})
     if train_on_text and not shards.shards and tokenizer is not None:
         shards.add(_text_rows(tokenizer, texts, settings.length, kind), kind="text")
-    source = Openings(model, tokenizer, texts, questions, settings.length // 2)
     writer = Writer(model, cast(dense_weights(model), dtype), settings.batch, settings.length, dtype)
     while shards.rows * settings.length < settings.tokens and time.monotonic() - began < max_seconds:
         index = len(shards.shards)

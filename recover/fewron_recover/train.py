@@ -2,10 +2,7 @@
 
 import json
 import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from fewron_recover.plan import Plan, write_whole
 from fewron_recover.ranks import ALONE, Ranks
 from fewron_recover.recovered import fit, recovered_plan
 from fewron_recover.schedule import Training, step_sizes
+from fewron_recover.stopping import ENOUGH, GOES_ON, NOT_FINITE, REASONS, asked_to_stop, why_stop
 from fewron_recover.student import Student, count_codes
 
 FOLLOW_RATE = 0.05
@@ -42,28 +40,6 @@ LAST_RATES = (0.5, 0.25) + (0.1,) * 14
 """Passes after the last step, which make up for the limits' lag."""
 LOG_EVERY = 10
 """Steps between lines of the log; several processes agree then whether to go on."""
-GOES_ON, SIGNAL, TIME_OVER, ENOUGH, NOT_FINITE = range(5)
-REASONS = (
-    "done",
-    "a signal came",
-    "the time is over",
-    "the held-out KL no longer falls",
-    "the loss is no finite number",
-)
-
-
-@contextmanager
-def asked_to_stop() -> Iterator[list[int]]:
-    """A list that is no longer empty after SIGTERM or Ctrl-C."""
-    signals: list[int] = []
-    old = {
-        number: signal.signal(number, lambda got, _: signals.append(got)) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield signals
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 class Trainer:
@@ -303,7 +279,8 @@ class Trainer:
                     enough = self._evaluated_enough()
                 if logged or self.ranks.count == 1:
                     finite = not logged or math.isfinite(float(kl))
-                    why = self.ranks.largest(self._why_stop(finite, enough, bool(signals)), self.device)
+                    over = time.monotonic() - self.began > training.max_seconds and not last
+                    why = self.ranks.largest(why_stop(finite, enough, bool(signals), over), self.device)
                 if not why and time.monotonic() - saved > training.checkpoint_seconds:
                     self.save()
                     saved = time.monotonic()
@@ -314,17 +291,6 @@ class Trainer:
     @property
     def _step_tokens(self) -> int:
         return self.training.accumulate * self.training.batch * self.text.length
-
-    def _why_stop(self, finite: bool, enough: bool, signalled: bool) -> int:
-        """Why this process would not go on: a place in `REASONS`."""
-        if not finite:
-            return NOT_FINITE
-        if enough:
-            return ENOUGH
-        if signalled:
-            return SIGNAL
-        over = time.monotonic() - self.began > self.training.max_seconds
-        return TIME_OVER if over and self.step < self.training.steps else GOES_ON
 
     def _before(self) -> dict[str, float]:
         """Held-out quality of the plan as it was."""

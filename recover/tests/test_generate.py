@@ -69,3 +69,10 @@ def test_questions_follow_their_opening() -> None:
     opening, chat = tokenizer.chat_opening(), tokenizer.chat_prefix("Why?")
     assert chat[: len(opening)] == opening
     assert chat[len(opening) :] == tokenizer.encode("Why?<says>")
+
+
+def test_openings_have_a_hash_of_all_they_are(tiny_model: BaseModel) -> None:
+    first, same, other = (
+        Openings(tiny_model, letters(template), [TEXT], ["Why?"], LONGEST) for template in (TEMPLATE, TEMPLATE, None)
+    )
+    assert first.sha256 == same.sha256 != other.sha256
