@@ -7,9 +7,8 @@ mod wishes;
 pub(crate) use models::Models;
 use wishes::Wishes;
 
-use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Once};
 use std::thread;
 
@@ -279,13 +278,6 @@ fn common_id(plans: &[&Path], wishes: &[Wishes]) -> Result<u64> {
         ));
     }
     Ok(*id)
-}
-
-/// Where the plan of a model lies by itself: `MODEL.fewron`.
-pub(crate) fn beside(model: &Path) -> PathBuf {
-    let mut path: OsString = model.components().as_path().into();
-    path.push(".fewron");
-    path.into()
 }
 
 /// A problem of the model, with the file that has it; errors of reading a file name it themselves.

@@ -1,7 +1,8 @@
 //! The run-time mask that `--plan`, or `--policy` and `--sparsity`, ask for, and what it kept.
 
+use std::borrow::Cow;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -46,10 +47,11 @@ impl Masking {
     /// # Errors
     /// When it cannot be read, or is not one for this model.
     pub(crate) fn from_file(path: &Path, loaded: &Loaded, pool: &Pool) -> Result<Self> {
-        let path = if path == Path::new("auto") { beside(loaded)? } else { path.to_owned() };
+        let model = plan_model(loaded)?;
+        let path = found_plan(path, &loaded.file, &model)?;
         let bytes = read_plan(&path)?;
         let (config, isa) = (loaded.model.config(), loaded.model.isa());
-        let (plan, record) = from_bytes(&bytes, &plan_model(loaded)?, config, isa, pool)
+        let (plan, record) = from_bytes(&bytes, &model, config, isa, pool)
             .map_err(|error| bad_plan(&path, &error))?;
         loaded.check_changes(&bytes).with_context(|| path.display().to_string())?;
         let label = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
@@ -107,11 +109,6 @@ pub(crate) fn plan_model_of(file: &ModelFile, config: &ModelConfig) -> Result<Pl
     })
 }
 
-/// Where `--plan auto` looks: beside the model, `MODEL.fewron`.
-pub(crate) fn path_beside(loaded: &Loaded) -> PathBuf {
-    crate::loaded::beside(&loaded.file.path)
-}
-
 /// What a plan file says about itself, without its tensors.
 ///
 /// # Errors
@@ -135,13 +132,21 @@ pub(crate) fn read_plan(path: &Path) -> Result<Vec<u8>> {
     })
 }
 
-fn beside(loaded: &Loaded) -> Result<PathBuf> {
-    let path = path_beside(loaded);
+/// The plan that is meant: `auto` is the one beside the model.
+///
+/// # Errors
+/// When `auto` finds none.
+pub(crate) fn found_plan<'a>(
+    given: &'a Path,
+    file: &ModelFile,
+    model: &PlanModel,
+) -> Result<Cow<'a, Path>> {
+    let path = file.plan(given);
     ensure!(
-        path.exists(),
+        path == given || path.exists(),
         "there is no plan beside the model ({}); `fewron calibrate` makes one there{}",
         path.display(),
-        shipped_for(&plan_model(loaded)?)
+        shipped_for(model)
     );
     Ok(path)
 }

@@ -10,6 +10,8 @@ mod registry;
 mod source_tree;
 mod spec;
 
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -51,6 +53,18 @@ impl ModelFile {
         }
         let meta = self.path.metadata();
         Ok(meta.with_context(|| format!("cannot read {}", self.path.display()))?.len())
+    }
+
+    /// Where the plan of this model lies by itself: `MODEL.fewron`.
+    pub(crate) fn plan_beside(&self) -> PathBuf {
+        let mut path: OsString = self.path.components().as_path().into();
+        path.push(".fewron");
+        path.into()
+    }
+
+    /// The plan that is meant: `auto` is the one beside the model.
+    pub(crate) fn plan<'a>(&self, given: &'a Path) -> Cow<'a, Path> {
+        if given == Path::new("auto") { self.plan_beside().into() } else { given.into() }
     }
 
     fn local(path: &Path) -> Self {

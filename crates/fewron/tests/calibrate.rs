@@ -255,12 +255,16 @@ fn a_merged_file_is_the_recovered_model() {
         (&[&model, &recovered, "--plan", &recovered], "is the file that is read"),
         (&[&model, &out, "--plan", &recovered, "--mask-out", &out], "cannot both be"),
         (&[&model, &out, "--plan", &recovered, "--type", "q8_0"], "cannot be used with"),
+        (&[&model, &out, "--plan", "auto"], "there is no plan beside the model"),
         (&[&model, &out], "--plan with what a recovered plan changes"),
     ] {
         let error = refused(arguments);
         assert!(error.contains(problem), "{error}");
     }
     assert!(!Path::new(&out).exists());
+    fs::copy(&recovered, format!("{model}.fewron")).unwrap();
+    done(&["convert", &model, &out, "--plan", "auto"]);
+    assert_eq!(fs::read(&out).unwrap(), fs::read(&merged).unwrap());
 }
 
 #[test]

@@ -62,7 +62,8 @@ pub(crate) struct ConvertArgs {
     /// Type of the matrices, instead of that of the files
     #[arg(long = "type", value_name = "TYPE", value_parser = dtypes(), ignore_case = true)]
     pub(crate) dtype: Option<DType>,
-    /// Write a GGUF file with the weights that this recovered plan changes
+    /// Write a GGUF file with the weights that this recovered plan changes: a file, or a name from
+    /// `fewron models`; `auto` takes the one beside the model
     #[arg(
         long, value_name = "PLAN", value_parser = plan_file(),
         conflicts_with_all = ["dtype", "output_type", "embedding_type"]

@@ -20,7 +20,7 @@ use fewron_sparsity::plan::record::{CalibrationRecord, HeldOut, PlanRecord};
 use super::eval::{check_chat, run_task};
 use crate::Outcome;
 use crate::cli::{CalibrateArgs, KvType, LossMetric, Policy, Selection};
-use crate::loaded::{self, Loaded, beside};
+use crate::loaded::{self, Loaded};
 use crate::mask::{Masking, plan_model};
 use crate::plan_words::words;
 use crate::runs::{self, Planned};
@@ -46,7 +46,7 @@ const TOKENS_PER_INPUT: usize = 16;
 pub(crate) fn run(args: &CalibrateArgs, threads: Option<NonZeroUsize>) -> Result<Outcome> {
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => beside(&store::resolve(&args.model.name)?.path),
+        None => store::resolve(&args.model.name)?.plan_beside(),
     };
     let record = write_plan(args, &out, threads)?;
     if args.json {

@@ -16,7 +16,6 @@ use sha2::{Digest, Sha256};
 use crate::Outcome;
 use crate::cli::EvalArgs;
 use crate::loaded::{self, Loaded, Models};
-use crate::mask::path_beside;
 use crate::runs::{self, Planned};
 use crate::store::hex;
 use crate::study::{command_line, cpu_name, model_record, write_json};
@@ -82,11 +81,7 @@ pub(crate) fn run(args: &EvalArgs, threads: Option<NonZeroUsize>) -> Result<Outc
 fn what(args: &EvalArgs, tasks: &[Task], loaded: &Loaded) -> Result<String> {
     let task = |task: &Task| format!("{:?} {}", task.definition, task.data_sha256);
     let tasks: Vec<String> = tasks.iter().map(task).collect();
-    let plan = |plan: &PathBuf| {
-        let auto = plan == Path::new("auto");
-        let bytes = fs::read(if auto { path_beside(loaded) } else { plan.clone() })?;
-        Ok(hex(&Sha256::digest(bytes)))
-    };
+    let plan = |plan: &PathBuf| Ok(hex(&Sha256::digest(fs::read(loaded.file.plan(plan))?)));
     let plans = args.plan.iter().map(plan).collect::<Result<Vec<String>>>()?;
     let policies: Vec<String> = args.policy.iter().map(ToString::to_string).collect();
     let masks = (plans, args.unmasked, policies, &args.sparsity);

@@ -19,7 +19,6 @@ use sha2::{Digest, Sha256};
 use super::calibrate;
 use crate::Outcome;
 use crate::cli::{self, Cli, RecoverArgs};
-use crate::loaded;
 use crate::mask::read_plan_record;
 use crate::plan_words::words;
 use crate::store::{self, ModelFile, hex, write_whole};
@@ -75,11 +74,7 @@ impl<'a> Recovery<'a> {
         }
         let package = Package::find(args.machine.python.as_deref(), threads)?;
         let model = store::resolve(&args.model)?;
-        let auto = |plan: &PathBuf| match plan == Path::new("auto") {
-            true => loaded::beside(&model.path),
-            false => plan.clone(),
-        };
-        let plan = args.plan.as_ref().map(auto);
+        let plan = args.plan.as_deref().map(|plan| model.plan(plan).into_owned());
         let default = if package.gpus > 0 { "cuda" } else { "cpu" };
         let device = args.machine.device.clone().unwrap_or_else(|| default.to_owned());
         let (wanted, there) = (args.machine.gpus.get(), package.gpus);

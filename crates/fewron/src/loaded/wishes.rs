@@ -9,7 +9,6 @@ use fewron_sparsity::PolicyKind;
 use fewron_sparsity::plan::changes::{NO_CHANGES, read_changes};
 use fewron_sparsity::plan::file::{read_frequency, read_record};
 
-use super::beside;
 use crate::store::{Home, ModelFile};
 
 /// How a plan wants a model to lie in memory, and what it changes.
@@ -27,8 +26,7 @@ pub(super) struct Wishes {
 impl Wishes {
     /// What a plan file says; nothing for one that cannot be read, or is one for another model.
     pub(super) fn of(path: &Path, model: &ModelFile, quantize: Option<DType>) -> Self {
-        let path = if path == Path::new("auto") { beside(&model.path) } else { path.to_owned() };
-        Self::read(&path, model, quantize).unwrap_or_default()
+        Self::read(&model.plan(path), model, quantize).unwrap_or_default()
     }
 
     fn read(path: &Path, model: &ModelFile, quantize: Option<DType>) -> Option<Self> {

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::ConvertArgs;
 use crate::loaded;
-use crate::mask::{bad_plan, plan_model_of, read_plan};
+use crate::mask::{bad_plan, found_plan, plan_model_of, read_plan};
 use crate::store::{self, ModelFile, hex};
 use crate::whole_file::WholeFile;
 use crate::writing::{self, About, Job};
@@ -37,11 +37,12 @@ pub(super) fn run(
         "{} is a Hugging Face directory, and what a plan changes is merged into GGUF files",
         input.display()
     );
-    let mask_file = check_targets(args, input, plan)?;
     let gguf = Gguf::open(input)?;
     let config = ModelConfig::from_gguf(&gguf).map_err(|e| loaded::bad_model(input, e))?;
-    let bytes = read_plan(plan)?;
     let (pool, model) = (loaded::pool(threads), plan_model_of(file, &config)?);
+    let plan = &*found_plan(plan, file, &model)?;
+    let mask_file = check_targets(args, input, plan)?;
+    let bytes = read_plan(plan)?;
     from_bytes(&bytes, &model, &config, Isa::detect(), &pool).map_err(|e| bad_plan(plan, &e))?;
     let (changes, _) = read_changes(&bytes).map_err(|e| bad_plan(plan, &e))?;
     let shown = plan.display();

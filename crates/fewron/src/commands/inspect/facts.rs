@@ -9,7 +9,7 @@ use fewron_sparsity::plan::record::PlanRecord;
 use serde::Serialize;
 
 use crate::loaded::Loaded;
-use crate::mask::{gate_bytes, path_beside, read_plan_record};
+use crate::mask::{gate_bytes, read_plan_record};
 
 #[derive(Serialize)]
 pub(super) struct Facts {
@@ -141,7 +141,7 @@ impl Facts {
 
 /// The plan beside a model, what it says about itself, and what is wrong with it.
 fn plan_beside(loaded: &Loaded) -> Result<(Option<PathBuf>, Option<PlanRecord>, Option<String>)> {
-    let path = path_beside(loaded);
+    let path = loaded.file.plan_beside();
     if !path.exists() {
         return Ok((None, None, None));
     }
