@@ -110,7 +110,8 @@ impl Sampler {
             penalty,
         )?;
         let rng = ChaCha8Rng::seed_from_u64(config.seed);
-        let isa = Isa::detect();
+        // A name that is none is an error of the model, which is opened first.
+        let isa = Isa::from_env().unwrap_or_else(|_| Isa::detect());
         Ok(Sampler { config, isa, rng, candidates: Vec::new(), weights: Vec::new() })
     }
 
