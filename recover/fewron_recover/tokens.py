@@ -15,7 +15,7 @@ from fewron_recover.gguf import Gguf
 _NORMAL, _CONTROL, _USER_DEFINED, _BYTE = 1, 3, 4, 6
 """`tokenizer.ggml.token_type`."""
 
-_MARK = "QUESTION"
+_MARK = "⟦question⟧"
 """Stands for the question where what comes before it is looked for."""
 
 _WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
